@@ -1,0 +1,1 @@
+"""Geometries that come with twinscope, and :mod:`generate`, which made them."""

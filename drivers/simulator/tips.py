@@ -1,0 +1,54 @@
+"""Tips that are known by name."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from twinscope.errors import ConfigurationError
+from twinscope.kernels import Tip, atomic_number
+
+TIPS: Mapping[str, Tip] = {
+    # Carbon monoxide: the settings of the reference data of Oinonen et al., Comput. Phys. Commun. 305, 109341 (2024).
+    "CO": Tip(),
+    # Xenon: heavier, softer, slightly positive; the charge of 0.3 e that is often quoted makes it snap.
+    "Xe": Tip("Xe", (0.0, 0.0, 4.0), (0.2, 0.2, 0.0, 20.0), ((0.05, 0.0),)),
+}
+
+
+def tip_from_option(option: str | Mapping[str, Any]) -> Tip:
+    """Return a tip known by name, or one given as a mapping of the fields of :class:`~twinscope.kernels.Tip`.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such tip, or the mapping is no tip.
+    """
+    if isinstance(option, str):
+        named = {name.lower(): tip for name, tip in TIPS.items()}
+        if option.lower() not in named:
+            raise ConfigurationError(
+                f"tip is {option!r}: expected {', '.join(TIPS)}, or a mapping with {_field_names()}", name="tip"
+            )
+        return named[option.lower()]
+    try:
+        tip = Tip(**option)
+        atomic_number(tip.element)
+        return Tip(
+            tip.element,
+            _numbers("rest", tip.rest, 3),
+            _numbers("stiffness", tip.stiffness, 4),
+            tuple(_numbers("charges", charge, 2) for charge in tip.charges),
+        )
+    except (TypeError, ValueError) as exc:
+        raise ConfigurationError(f"tip is {option!r}: expected {_field_names()} of a tip: {exc}", name="tip") from exc
+
+
+def _field_names() -> str:
+    return ", ".join(field.name for field in fields(Tip))
+
+
+def _numbers(name: str, values: Any, count: int) -> Any:
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != count:
+        raise ValueError(f"{name} is {values!r}: expected {count} numbers")
+    return numbers

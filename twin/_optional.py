@@ -1,0 +1,20 @@
+"""Packages that are not everybody's."""
+
+import importlib
+from types import ModuleType
+
+from twinscope.errors import MissingPackageError
+
+
+def import_optional(name: str, extra: str) -> ModuleType:
+    """Import a package that the extra with this name installs.
+
+    Raises
+    ------
+    MissingPackageError
+        When it is not there; the message says how to get it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        raise MissingPackageError(f"this needs the package {name!r}: pip install 'twinscope[{extra}]'") from exc

@@ -1,0 +1,157 @@
+"""What an instrument can do, and within which limits."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from twinscope.errors import InvalidRequestError, OutOfRangeError, UnknownChannelError
+from twinscope.requests import AcquisitionRequest, ScanRequest, SpectroscopyRequest
+
+BYTES_PER_VALUE = 4
+"""Recorded values are float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A signal that can be recorded.
+
+    Attributes
+    ----------
+    name
+        Its name in requests and data.
+    unit
+        SI unit; "1" for a number without.
+    quantity
+        What is measured, in words for people.
+    """
+
+    name: str
+    unit: str
+    quantity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The range of a signal, both ends allowed, in its unit."""
+
+    low: float
+    high: float
+    unit: str
+
+    def check(self, name: str, value: float) -> None:
+        """Raise :class:`OutOfRangeError` when `value` is outside."""
+        if not self.low <= value <= self.high:
+            raise OutOfRangeError(
+                f"{name} = {value:.6g} {self.unit} is outside the range of {self.low:.6g} to {self.high:.6g} {self.unit}",
+                name=name,
+                value=value,
+                low=self.low,
+                high=self.high,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an instrument can do.
+
+    Attributes
+    ----------
+    instrument
+        Name for people.
+    driver, driver_version
+        What drives it.
+    simulated
+        True for a digital twin.
+    channels
+        All channels that can be recorded.
+    limits
+        Range of each signal that can be set: x, y and z, in m.
+    scan_modes
+        Allowed values of :attr:`ScanRequest.z_mode`.
+    sweeps
+        What a spectroscopy can sweep.
+    largest_acquisition
+        Bytes of data that one acquisition may have.
+    settings
+        How the instrument is set up: oscillation amplitude, tip, sample, seed, ... as plain data.
+    """
+
+    instrument: str
+    driver: str
+    driver_version: str
+    simulated: bool
+    channels: tuple[Channel, ...]
+    limits: Mapping[str, Limits]
+    scan_modes: tuple[str, ...]
+    sweeps: tuple[str, ...]
+    largest_acquisition: int
+    settings: Mapping[str, Any]
+
+    def channel(self, name: str) -> Channel:
+        """Return the channel with this name.
+
+        Raises
+        ------
+        UnknownChannelError
+            When there is none.
+        """
+        for channel in self.channels:
+            if channel.name == name:
+                return channel
+        known = ", ".join(channel.name for channel in self.channels)
+        raise UnknownChannelError(f"unknown channel {name!r}: this instrument has {known}", name=name)
+
+    def check_position(self, **position: float) -> None:
+        """Raise :class:`OutOfRangeError` when x, y or z is outside its limits."""
+        for name, value in position.items():
+            self.limits[name].check(name, value)
+
+    def check_request(self, request: AcquisitionRequest) -> None:
+        """Raise the error that fits when this instrument cannot carry out `request`; nothing is moved for that."""
+        for name in request.channels:
+            self.channel(name)
+        if isinstance(request, ScanRequest):
+            self._check_scan(request)
+        else:
+            self._check_spectroscopy(request)
+        size = request.trace_count * request.trace_length * len(request.channels) * BYTES_PER_VALUE
+        if size > self.largest_acquisition:
+            raise OutOfRangeError(
+                f"the data would take {size / 1e9:.3g} GB, this instrument records at most"
+                f" {self.largest_acquisition / 1e9:.3g} GB at once: reduce pixels, heights or channels",
+                name="size",
+                value=size,
+                high=self.largest_acquisition,
+            )
+
+    def _check_scan(self, request: ScanRequest) -> None:
+        if request.z_mode not in self.scan_modes:
+            raise InvalidRequestError(f"z_mode is {request.z_mode!r}: this instrument has {', '.join(self.scan_modes)}")
+        for x, y in request.frame.corners().tolist():
+            for name, value in (("x", x), ("y", y)):
+                self.limits[name].check(f"frame corner {name}", value)
+        for height in request.heights or ():
+            self.limits["z"].check("height", height)
+
+    def _check_spectroscopy(self, request: SpectroscopyRequest) -> None:
+        if request.swept not in self.sweeps:
+            raise InvalidRequestError(f"swept is {request.swept!r}: this instrument has {', '.join(self.sweeps)}")
+        for x, y in request.positions:
+            self.check_position(x=x, y=y)
+        for end in (request.sweep.start, request.sweep.stop):
+            self.limits[request.swept].check(f"sweep of {request.swept}", end)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        data = asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Capabilities":
+        """Build from :meth:`to_dict`."""
+        values = dict(data)
+        values["channels"] = tuple(Channel(**channel) for channel in values["channels"])
+        values["limits"] = {name: Limits(**limits) for name, limits in values["limits"].items()}
+        for name in ("scan_modes", "sweeps"):
+            values[name] = tuple(values[name])
+        return cls(**values)

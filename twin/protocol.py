@@ -1,0 +1,36 @@
+"""What client and server agree on, whatever carries it."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+VERSION = 1
+"""Number of the protocol: it grows when older clients cannot understand it any more."""
+
+CHUNK = 2**20
+"""Most bytes of data in one reply: larger messages are slower and take more memory on both sides."""
+
+LONGEST_WAIT = 5.0
+"""Longest time, in s, that one call may wait: a longer wait is several calls, so that no connection looks dead."""
+
+DEFAULT_PORT = 9753
+"""TCP port of a server that was not told another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer of a verb: plain data, and bytes that travel beside it."""
+
+    result: Any
+    payload: bytes | memoryview = b""
+
+
+class Transport(Protocol):
+    """Carries verbs to a :class:`~twinscope.service.Service`. Any thread may use it."""
+
+    def call(self, name: str, **parameters: Any) -> Reply:
+        """Carry out a verb; an error of the service is raised here as it was raised there."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the service."""
+        ...
