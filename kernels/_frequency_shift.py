@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from twinscope.kernels._checks import check_cantilever, check_heights
 from twinscope.kernels._constants import NEWTON_PER_METRE
 from twinscope.kernels._types import ArrayLike, Cantilever
@@ -75,9 +74,7 @@ def frequency_shift_at(centres: ArrayLike, force_z: ArrayLike, z: ArrayLike, can
     check_heights(z)
     force_z = jnp.asarray(force_z)
     weights = frequency_shift_weights(centres, z, float(cantilever.amplitude))
-    gradient = jnp.tensordot(
-        jnp.asarray(weights, force_z.dtype), force_z, axes=1, precision=jax.lax.Precision.HIGHEST
-    )
+    gradient = jnp.tensordot(jnp.asarray(weights, force_z.dtype), force_z, axes=1, precision=jax.lax.Precision.HIGHEST)
     # f0/k in Hz m/N times eV/Å² in N/m.
     return -(cantilever.frequency / cantilever.stiffness / NEWTON_PER_METRE) * gradient
 
@@ -121,13 +118,11 @@ def interpolation_weights(positions: ArrayLike, z: ArrayLike) -> np.ndarray:
     positions, levels = np.asarray(positions, dtype=float), np.asarray(z, dtype=float)
     ascending, where = np.unique(levels, return_index=True)
     first = np.clip(np.searchsorted(ascending, positions) - 2, 0, len(ascending) - 4)
-    chosen = first[..., None] + np.arange(4)
+    chosen = np.expand_dims(first, -1) + np.arange(4)
     knots = ascending[chosen]
     weights = np.zeros((*positions.shape, len(levels)))
     for j in range(4):
         others = [k for k in range(4) if k != j]
-        lagrange = np.prod(
-            [(positions - knots[..., k]) / (knots[..., j] - knots[..., k]) for k in others], axis=0
-        )
+        lagrange = np.prod([(positions - knots[..., k]) / (knots[..., j] - knots[..., k]) for k in others], axis=0)
         np.put_along_axis(weights, where[chosen[..., j]][..., None], lagrange[..., None], axis=-1)
     return weights

@@ -2,8 +2,9 @@
 
 For every lateral position the tip starts far away and comes nearer slice by slice. Each slice starts from a prediction
 out of the two slices before and takes one Newton step for all positions at once; the few that did not settle (the probe
-is about to snap, or a far start) are gathered and relaxed further by Levenberg steps (the Hessian lifted until it is positive definite). The path follows the physical
-branch: the minimum that is connected to the probe's rest position far away.
+is about to snap, or a far start) are gathered and relaxed further by Levenberg steps, with the Hessian lifted until it
+is positive definite. The path follows the physical branch: the minimum that is connected to the probe's rest position
+far away.
 
 On PTCDA this takes about one evaluation of force and Hessian per slice; FIRE, as the reference codes use it, takes
 24 to 92 of forces alone.
@@ -14,9 +15,8 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-
 from twinscope.kernels._spring import Spring
-from twinscope.kernels._symmetric import is_positive_definite, shifted, smallest_eigenvalue, solve
+from twinscope.kernels._symmetric import add, is_positive_definite, shifted, smallest_eigenvalue, solve
 from twinscope.kernels._terms import Hessian, Term, Vector
 
 # The farthest that one step of a descent may move the probe, in Å, and the least radius that a step is cut down to.
@@ -44,8 +44,7 @@ class ForceField:
         """Force and Hessian of the sample alone, at probe positions (3, n)."""
         (force, hessian), *others = [term.force_and_hessian(points) for term in self.terms]
         for more_force, more_hessian in others:
-            force = tuple(jnp.add(a, b) for a, b in zip(force, more_force, strict=True))
-            hessian = tuple(jnp.add(a, b) for a, b in zip(hessian, more_hessian, strict=True))
+            force, hessian = add(force, more_force), add(hessian, more_hessian)
         return force, hessian
 
 
@@ -108,7 +107,9 @@ def approach(
     nowhere = jnp.zeros((3, lateral.shape[1]), lateral.dtype)
     start = _Branch(heights[0] + 1, nowhere, nowhere)
 
-    def slice_(branches: tuple[_Branch, _Branch], z: jax.Array):
+    def slice_(
+        branches: tuple[_Branch, _Branch], z: jax.Array
+    ) -> tuple[tuple[_Branch, _Branch], tuple[jax.Array, jax.Array, jax.Array]]:
         before, last = branches
         guess = _predicted(before, last, z)
         displacement, slope, settled = _settle(field, lateral, z, guess, last.displacement, tolerance)
@@ -185,8 +186,7 @@ def _evaluate(
     anchor = jnp.stack([lateral[0], lateral[1], jnp.broadcast_to(z, lateral[0].shape)])
     pull, curvature = field.of_sample(anchor + field.spring.rest[:, None] + displacement)
     spring, stiffness = field.spring.force_and_hessian(displacement)
-    force = tuple(a + b for a, b in zip(pull, spring, strict=True))
-    hessian = tuple(a + b for a, b in zip(curvature, stiffness, strict=True))
+    force, hessian = add(pull, spring), add(curvature, stiffness)
     # Equilibrium at every height: (H_sample + K) du = -H_sample e_z dz.
     slope = -jnp.stack(solve(hessian, (curvature[2], curvature[4], curvature[5])))
     return force, hessian, slope

@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-
 from twinscope.kernels._checks import check_atoms, check_heights, check_points, check_tip
 from twinscope.kernels._relax import ForceField, approach, step_tolerance
 from twinscope.kernels._spring import Spring
@@ -109,5 +108,3 @@ def _tile_size(points: int, sites: int) -> int:
     while size < min(points, _LARGEST_TILE):
         size *= 8
     return min(size, affordable, _LARGEST_TILE)
-
-

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-
 from twinscope.kernels._constants import NEWTON_PER_METRE
 from twinscope.kernels._terms import Hessian, Vector
 from twinscope.kernels._types import Tip

@@ -1,9 +1,18 @@
 """Closed-form algebra of many symmetric 3 x 3 matrices, stored as ``(xx, xy, xz, yy, yz, zz)``."""
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
-
+import numpy as np
 from twinscope.kernels._terms import Hessian, Vector
+
+_Components = TypeVar("_Components", Vector, Hessian)
+
+
+def add(first: _Components, second: _Components) -> _Components:
+    """Add two vectors, or two matrices, component by component."""
+    return jax.tree.map(jnp.add, first, second)
 
 
 def solve(matrix: Hessian, right: Vector) -> Vector:
@@ -36,7 +45,7 @@ def smallest_eigenvalue(matrix: Hessian) -> jax.Array:
     a, d, f = a - mean, d - mean, f - mean
     spread = jnp.sqrt((a * a + d * d + f * f + 2 * (b * b + c * c + e * e)) / 6)
     determinant = a * (d * f - e * e) - b * (b * f - c * e) + c * (b * e - c * d)
-    tiny = jnp.finfo(spread.dtype).tiny
+    tiny = np.finfo(spread.dtype).tiny
     cosine = jnp.clip(determinant / (2 * spread**3 + tiny), -1, 1)
     return mean + 2 * spread * jnp.cos((jnp.arccos(cosine) + 2 * jnp.pi) / 3)
 

@@ -11,7 +11,6 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from twinscope.kernels._constants import COULOMB
 from twinscope.kernels._elements import atomic_number, mixed_coefficients
 from twinscope.kernels._types import Atoms, Tip
@@ -175,7 +174,7 @@ def bucket(count: int, smallest: int = 16) -> int:
 
 
 def _image_shifts(atoms: Atoms) -> np.ndarray:
-    """Translations (m, 3) of the periodic images, in Å, the cell itself included."""
+    """Return the translations (m, 3) of the periodic images, in Å, the cell itself included."""
     if atoms.cell is None:
         return np.zeros((1, 3))
     ranges = [np.arange(-n, n + 1) for n in atoms.periodic_images]

@@ -59,5 +59,7 @@ def fields(name: str, data: Any, allowed: Iterable[str]) -> dict[str, Any]:
         raise InvalidRequestError(f"{name} is {data!r}: expected a mapping", name=name)
     unknown = sorted(set(data) - set(allowed))
     if unknown:
-        raise InvalidRequestError(f"{name} has the unknown key {unknown[0]!r}: expected {', '.join(allowed)}", name=name)
+        raise InvalidRequestError(
+            f"{name} has the unknown key {unknown[0]!r}: expected {', '.join(allowed)}", name=name
+        )
     return dict(data)

@@ -42,7 +42,8 @@ class Limits:
         """Raise :class:`OutOfRangeError` when `value` is outside."""
         if not self.low <= value <= self.high:
             raise OutOfRangeError(
-                f"{name} = {value:.6g} {self.unit} is outside the range of {self.low:.6g} to {self.high:.6g} {self.unit}",
+                f"{name} = {value:.6g} {self.unit} is outside its range of {self.low:.6g} to {self.high:.6g}"
+                f" {self.unit}: it was not clamped, give another value",
                 name=name,
                 value=value,
                 low=self.low,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinscope import __version__
+from twinscope._version import __version__
 from twinscope.errors import ConfigurationError, InvalidRequestError, RemoteError, TwinscopeError
 from twinscope.protocol import DEFAULT_PORT
 

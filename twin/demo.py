@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
-
 from twinscope.errors import RemoteError
 from twinscope.microscope import connect
 from twinscope.plotting import save_picture

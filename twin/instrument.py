@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from twinscope import __version__, _checks
-from twinscope.capabilities import Capabilities
+from twinscope import _checks
+from twinscope._version import __version__
 from twinscope.drivers.base import Driver
 from twinscope.errors import AbortedError, BusyError, DriverError, InvalidRequestError, NotFoundError, TwinscopeError
 from twinscope.lease import Lease, LeaseBook

@@ -34,6 +34,8 @@ class Microscope:
         Name of an installed driver.
     directory
         Where acquisitions are stored.
+    transport
+        A way to an instrument that runs already; the other parameters are of no concern then.
     options
         Options of the driver.
 
@@ -43,25 +45,18 @@ class Microscope:
         When there is no such driver, or an option is wrong.
     """
 
-    def __init__(self, driver: str = "simulator", *, directory: str | Path = "twinscope-data", **options: Any) -> None:
+    def __init__(
+        self,
+        driver: str = "simulator",
+        *,
+        directory: str | Path = "twinscope-data",
+        transport: Transport | None = None,
+        **options: Any,
+    ) -> None:
         # The instrument is not part of what a client has to load.
-        from twinscope.drivers import registry
-        from twinscope.instrument import Instrument
-        from twinscope.service import LocalTransport, Service
+        from twinscope.local import start_instrument
 
-        instrument = Instrument(registry.create(driver, **options), Path(directory))
-        instrument.start()
-        self._set_up(LocalTransport(Service(instrument), instrument.close))
-
-    @classmethod
-    def over(cls, transport: Transport) -> Self:
-        """Make the microscope at the other end of a transport."""
-        microscope = cls.__new__(cls)
-        microscope._set_up(transport)
-        return microscope
-
-    def _set_up(self, transport: Transport) -> None:
-        self._transport = transport
+        self._transport = transport or start_instrument(driver, Path(directory), options)
         self._control: _Control | None = None
         self._capabilities: Capabilities | None = None
 
@@ -325,6 +320,4 @@ def connect(address: str = "localhost", *, token: str | None = None, timeout: fl
     """
     from twinscope.remote import PyroTransport
 
-    return Microscope.over(PyroTransport(address, token or os.environ.get("TWINSCOPE_TOKEN"), timeout))
-
-
+    return Microscope(transport=PyroTransport(address, token or os.environ.get("TWINSCOPE_TOKEN"), timeout))

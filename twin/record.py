@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
-
 from twinscope.capabilities import Channel
 from twinscope.errors import AbortedError, DriverError, TwinscopeError
 from twinscope.requests import AcquisitionRequest
@@ -159,7 +158,7 @@ class Record:
             }
 
     def _bytes_done(self) -> int:
-        return self.traces_done * self._traces[0].nbytes
+        return self.traces_done * (self._traces.nbytes // len(self._traces))
 
     def _progress_text(self) -> str:
         return f"{self.traces_done} of {len(self._traces)} traces"

@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-
 from twinscope import _checks
 from twinscope.errors import InvalidRequestError
 
@@ -73,14 +72,14 @@ class ScanFrame(_PlainData):
         return self.center[0] + along * cos - across * sin, self.center[1] + along * sin + across * cos
 
     def corners(self) -> np.ndarray:
-        """x and y of the four corners, in m, shape (4, 2)."""
+        """X and y of the four corners, in m, shape (4, 2)."""
         half = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * np.array(self.size) / 2
         return np.stack(self.to_sample(half[:, 0], half[:, 1]), axis=-1)
 
 
 @dataclass(frozen=True, slots=True)
 class TraceAddress:
-    """Which part of a scan one trace is: the row counts from the bottom of the image, the layer from the first height."""
+    """Which part of a scan a trace is: the row counts from the bottom of the image, the layer from the first height."""
 
     layer: int
     row: int
@@ -124,10 +123,7 @@ class ScanRequest(_PlainData):
     z_mode: str = "constant_height"
 
     def __post_init__(self) -> None:
-        if isinstance(self.frame, Mapping):
-            _set(self, "frame", ScanFrame.from_dict(self.frame))
-        if not isinstance(self.frame, ScanFrame):
-            raise InvalidRequestError(f"frame is {self.frame!r}: expected a ScanFrame")
+        _set(self, "frame", _nested("frame", self.frame, ScanFrame))
         nx, ny = _checks.pair("pixels", self.pixels)
         _set(self, "pixels", (_checks.count("pixels[0]", nx), _checks.count("pixels[1]", ny)))
         _set(self, "channels", _channel_names(self.channels))
@@ -171,13 +167,13 @@ class ScanRequest(_PlainData):
         return TraceAddress(layer, row, self.directions[way])
 
     def offsets(self) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets of the pixels from the middle of the frame, in m: (nx,) along the fast and (ny,) along the slow axis."""
+        """Offsets of the pixels from the middle, in m: (nx,) along the fast and (ny,) along the slow axis."""
         nx, ny = self.pixels
         width, height = self.frame.size
         return ((np.arange(nx) + 0.5) / nx - 0.5) * width, ((np.arange(ny) + 0.5) / ny - 0.5) * height
 
     def row_positions(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """x and y of the pixels of one row on the sample, in m, (nx,) each."""
+        """X and y of the pixels of one row on the sample, in m, (nx,) each."""
         along, across = self.offsets()
         return self.frame.to_sample(along, np.full_like(along, across[row]))
 
@@ -248,10 +244,7 @@ class SpectroscopyRequest(_PlainData):
         if not positions:
             raise InvalidRequestError("positions is empty: give at least one (x, y)")
         _set(self, "positions", tuple(positions))
-        if isinstance(self.sweep, Mapping):
-            _set(self, "sweep", Sweep.from_dict(self.sweep))
-        if not isinstance(self.sweep, Sweep):
-            raise InvalidRequestError(f"sweep is {self.sweep!r}: expected a Sweep")
+        _set(self, "sweep", _nested("sweep", self.sweep, Sweep))
         _set(self, "channels", _channel_names(self.channels))
         _set(self, "point_time", _checks.positive("point_time", self.point_time))
 
@@ -285,6 +278,14 @@ def _channel_names(value: Any) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise InvalidRequestError(f"channels is {value!r}: expected each channel once")
     return names
+
+
+def _nested(name: str, value: Any, cls: type[_PlainData]) -> Any:
+    if isinstance(value, Mapping):
+        return cls.from_dict(value)
+    if not isinstance(value, cls):
+        raise InvalidRequestError(f"{name} is {value!r}: expected a {cls.__name__}")
+    return value
 
 
 def _set(frozen: Any, name: str, value: Any) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import Pyro5.api
 import Pyro5.errors
 import Pyro5.serializers
-
 from twinscope import _pyro
 from twinscope.errors import ConfigurationError, TwinscopeError
 from twinscope.instrument import Instrument
@@ -100,6 +99,7 @@ class _Daemon(Pyro5.api.Daemon):  # type: ignore[misc]
         super().__init__(host=host, port=port)
 
     def validateHandshake(self, conn: Any, data: Any) -> str:
+        del conn
         if self._token is not None:
             given = data.get("token") if isinstance(data, Mapping) else None
             if not isinstance(given, str) or not hmac.compare_digest(given.encode(), self._token.encode()):
@@ -128,9 +128,10 @@ class _Refused:
 
     def loads(self, data: bytes) -> Any:
         """Refuse to parse."""
+        del data
         raise Pyro5.errors.SerializeError("only msgpack is accepted here")
 
-    loadsCall = loads
+    loadsCall = loads  # noqa: N815
 
     def dumps(self, data: Any) -> bytes:
         """Write the refusal in a form that the client can read."""

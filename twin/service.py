@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from twinscope import __version__, _checks
+from twinscope import _checks
+from twinscope._version import __version__
 from twinscope.errors import InvalidRequestError
 from twinscope.instrument import Instrument
 from twinscope.protocol import CHUNK, LONGEST_WAIT, VERSION, Reply
@@ -85,7 +86,7 @@ class Service:
 
     @verb
     def pull(self, id: str, offset: int, timeout: float) -> Reply:
-        """Data of an acquisition from a byte on, as far as measured; waits when there is nothing new yet."""
+        """Return data of an acquisition from a byte on, as far as measured; waits when there is nothing new yet."""
         record = self._instrument.record(id)
         if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
             raise InvalidRequestError(f"offset is {offset!r}: expected an integer of zero or more")
@@ -148,19 +149,3 @@ class Service:
 
 def _patience(timeout: Any) -> float:
     return min(max(_checks.finite("timeout", timeout), 0.0), LONGEST_WAIT)
-
-
-class LocalTransport:
-    """A :class:`~twinscope.protocol.Transport` to a service in the same process."""
-
-    def __init__(self, service: Service, on_close: Callable[[], None]) -> None:
-        self._service = service
-        self._on_close = on_close
-
-    def call(self, name: str, **parameters: Any) -> Reply:
-        """Carry out a verb."""
-        return self._service.call(name, parameters)
-
-    def close(self) -> None:
-        """Close the service's instrument."""
-        self._on_close()

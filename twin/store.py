@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-
-from twinscope import __version__
+from twinscope._version import __version__
 from twinscope.capabilities import Channel
 from twinscope.errors import StoreError
 from twinscope.requests import AcquisitionRequest, ScanRequest
@@ -161,7 +160,7 @@ def load(path: str | Path) -> Scan | Spectrum:
             metadata = json.loads(file.attrs["metadata"])
             metadata["traces_done"] = int(file["progress/traces_done"][()])
             closing = bytes(file["progress/end"][...]).rstrip(b"\0")
-            interrupted = {"state": "running", "error": None, "warnings": []}
+            interrupted: dict[str, Any] = {"state": "running", "error": None, "warnings": []}
             metadata |= json.loads(closing) if closing else interrupted
             request = request_of(metadata)
             channels = tuple(Channel(**channel) for channel in metadata["channels"])
@@ -246,9 +245,7 @@ def _write_channel(
     for index, axis in enumerate(axes):
         scale = group.create_dataset(axis.name, data=np.asarray(axis.values, float))
         kind = {"x": "SPATIAL", "y": "SPATIAL", "z": "SPATIAL", "position": "SPECTRAL"}[axis.name]
-        scale.attrs.update(
-            {"name": axis.name, "quantity": axis.quantity, "units": axis.unit, "dimension_type": kind}
-        )
+        scale.attrs.update({"name": axis.name, "quantity": axis.quantity, "units": axis.unit, "dimension_type": kind})
         scale.make_scale(axis.name)
         dataset.dims[index].label = axis.name
         dataset.dims[index].attach_scale(scale)

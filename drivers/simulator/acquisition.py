@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
 from twinscope.drivers.simulator.imaging import CONVERGED, FREQUENCY_SHIFT, Imaging
 from twinscope.requests import ScanRequest, SpectroscopyRequest
 
@@ -69,5 +68,5 @@ def add_noise(trace: np.ndarray, channels: tuple[str, ...], noise: float, seed: 
         return trace
     noisy = trace.copy()
     row = channels.index(FREQUENCY_SHIFT.name)
-    noisy[row] += np.random.default_rng(seed).normal(0, noise, trace.shape[1]).astype(trace.dtype)
+    noisy[row] += np.random.default_rng(seed).normal(scale=noise, size=trace.shape[1])
     return noisy

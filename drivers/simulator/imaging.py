@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-
 from twinscope.capabilities import Channel
 from twinscope.drivers.simulator.sample import Sample
 from twinscope.drivers.simulator.units import ANGSTROM, EV_PER_ANGSTROM
@@ -95,7 +95,7 @@ def _frequency_shift(view: _View) -> jax.Array:
 
 
 def _force_z(view: _View) -> jax.Array:
-    return interpolation_weights(view.centres, view.levels) @ view.columns.force_z * EV_PER_ANGSTROM
+    return jnp.asarray(interpolation_weights(view.centres, view.levels)) @ view.columns.force_z * EV_PER_ANGSTROM
 
 
 def _z(view: _View) -> np.ndarray:

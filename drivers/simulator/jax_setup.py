@@ -34,5 +34,7 @@ def _processor() -> str:
     description = [platform.machine(), jax.__version__]
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        description += [line for line in cpuinfo.read_text().splitlines() if line.startswith(("model name", "flags"))][:2]
+        description += [line for line in cpuinfo.read_text().splitlines() if line.startswith(("model name", "flags"))][
+            :2
+        ]
     return hashlib.sha256("\n".join(description).encode()).hexdigest()[:16]

@@ -80,8 +80,8 @@ class SimulatorOptions:
             object.__setattr__(self, field.name, number)
         if not self.lowest_height < self.working_height < self.withdrawn_height:
             raise ConfigurationError(
-                f"working_height is {self.working_height} m: expected it between {self.lowest_height:.4g} m (the closest"
-                f" approach plus half the amplitude) and the withdrawn height, {self.withdrawn_height} m",
+                f"working_height is {self.working_height} m: expected it between {self.lowest_height:.4g} m (the"
+                f" closest approach plus half the amplitude) and the withdrawn height, {self.withdrawn_height} m",
                 name="working_height",
             )
 

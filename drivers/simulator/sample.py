@@ -4,13 +4,13 @@ import hashlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import ase
 import ase.io
 import numpy as np
 from ase.data import reference_states
 from ase.neighborlist import neighbor_list
-
 from twinscope.errors import ConfigurationError
 from twinscope.kernels import Atoms, Plane, Tip, atomic_number, placeholder_elements
 
@@ -51,7 +51,8 @@ class Sample:
             return points
         lateral = self.atoms.cell[:2, :2]
         fractions = points @ np.linalg.inv(lateral)
-        return (fractions - np.floor(fractions)) @ lateral
+        wrapped: np.ndarray = (fractions - np.floor(fractions)) @ lateral
+        return wrapped
 
 
 def library() -> dict[str, Path]:
@@ -178,7 +179,8 @@ def _principal_axes(positions: np.ndarray) -> np.ndarray:
     centred = positions - positions.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     axes[2] = np.cross(axes[0], axes[1])
-    return centred @ axes.T
+    turned: np.ndarray = centred @ axes.T
+    return turned
 
 
 def _images(cell: np.ndarray, path: Path) -> tuple[int, int, int]:
@@ -195,10 +197,10 @@ def _images(cell: np.ndarray, path: Path) -> tuple[int, int, int]:
 
 def _plane(element: str, height: float, tip: Tip) -> Plane:
     try:
-        state = reference_states[atomic_number(element)]
+        state: dict[str, Any] = reference_states[atomic_number(element)] or {}
     except ValueError as exc:
         raise ConfigurationError(f"surface is {element!r}: {exc}", name="surface") from exc
-    per_cell = {"fcc": 4, "bcc": 2}.get(state["symmetry"] if state else "")
+    per_cell = {"fcc": 4, "bcc": 2}.get(state.get("symmetry", ""))
     if per_cell is None:
         raise ConfigurationError(
             f"surface is {element!r}: expected a metal with a cubic lattice, such as Cu, Ag, Au or Fe", name="surface"

@@ -1,19 +1,17 @@
 """Make the molecule geometries of this folder (needs rdkit and ase; run ``python generate.py``).
 
 Each molecule is built from its SMILES: ETKDGv3 embedding with a fixed seed, MMFF94 minimisation and
-Gasteiger charges, all in RDKit.  Flat molecules are made exactly flat and symmetric.  C60 comes from ASE's
-molecule collection.  Every molecule is turned into one common frame (see `orient`) and written beside this
+Gasteiger charges, all in RDKit.  Flat molecules are made exactly flat and symmetric.  C60 is built from
+its two measured bond lengths.  Every molecule is turned into one common frame (see `orient`) and written beside this
 script as extended xyz, with its charges in the column ``initial_charges``.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import ase
 import numpy as np
 import rdkit
 from ase import Atoms
-from ase.build import molecule
 from ase.io import write
 from numpy.typing import NDArray
 from rdkit import Chem
@@ -248,13 +246,26 @@ def from_smiles(recipe: Recipe) -> Atoms:
 
 
 def buckminsterfullerene() -> Atoms:
-    """Return C60 from ASE's collection, a hexagon on top (its thinnest direction), all charges zero."""
-    atoms = molecule("C60")
-    bond, other = np.argsort(atoms.get_distances(0, range(len(atoms))))[1:3]  # one hexagon has both
-    normal = np.cross(atoms.positions[bond] - atoms.positions[0], atoms.positions[other] - atoms.positions[0])
-    c60 = Atoms(atoms.symbols, orient(atoms.positions, normal))
+    """Return C60, a truncated icosahedron with a hexagon on top, all charges zero.
+
+    Its two bond lengths are those of electron diffraction (Hedberg et al., Science 254, 410 (1991)).
+    """
+    single, double = 1.458, 1.401
+    golden = (1 + np.sqrt(5)) / 2
+    corners = np.array([np.roll((0, s, t * golden), k) for k in range(3) for s in (-1, 1) for t in (-1, 1)])
+    edge = 2 * single + double
+    corners *= edge / 2
+    # Cutting off a corner at this part of its edges leaves pentagons of single bonds.
+    part = single / edge
+    separation = np.linalg.norm(corners[:, None] - corners[None], axis=-1)
+    starts, ends = np.nonzero(np.isclose(separation, edge))
+    cage = corners[starts] + part * (corners[ends] - corners[starts])
+    face = corners[[0, *np.nonzero(np.isclose(separation[0], edge))[0]]]
+    second = face[1]
+    third = next(corner for corner in face[2:] if np.isclose(np.linalg.norm(corner - second), edge))
+    c60 = Atoms("C60", orient(cage, face[0] + second + third))
     c60.set_initial_charges(np.zeros(len(c60)))
-    c60.info.update(name="c60", origin=f"ASE molecule collection, zero charges, ASE {ase.__version__}")
+    c60.info.update(name="c60", origin="truncated icosahedron, bonds of Hedberg et al. (1991), zero charges")
     return c60
 
 

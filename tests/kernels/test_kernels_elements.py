@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from twinscope.kernels import ELEMENTS, atomic_number, mixed_coefficients, placeholder_elements
+
+
+def test_the_table_has_118_different_elements():
+    assert len(ELEMENTS) == 118
+    assert len({element.symbol for element in ELEMENTS}) == 118
+    assert all(1 < element.radius < 4 and 0 < element.depth < 0.03 for element in ELEMENTS)
+
+
+# ppafm 0.4.1, defaults/atomtypes.ini; the last two columns are mixed with an oxygen probe.
+@pytest.mark.parametrize(
+    ("symbol", "number", "radius", "depth", "mixed_radius", "mixed_depth"),
+    [
+        ("H", 1, 1.487, 0.000681, 3.1482, 0.002490),
+        ("B", 5, 2.08, 0.003729, 3.7412, 0.005827),
+        ("C", 6, 1.908, 0.003729, 3.5692, 0.005827),
+        ("N", 7, 1.78, 0.007372, 3.4412, 0.008193),
+        ("O", 8, 1.6612, 0.009106, 3.3224, 0.009106),
+        ("F", 9, 1.75, 0.002645, 3.4112, 0.004908),
+        ("Si", 14, 1.9, 0.02549, 3.5612, 0.015235),
+        ("S", 16, 2.0, 0.010841, 3.6612, 0.009936),
+        ("Cl", 17, 1.948, 0.011491, 3.6092, 0.010229),
+        ("Fe", 26, 2.27, 0.01, 3.9312, 0.009543),
+        ("Cu", 29, 2.23, 0.01, 3.8912, 0.009543),
+        ("Br", 35, 2.22, 0.013876, 3.8812, 0.011241),
+        ("Ag", 47, 2.37, 0.01, 4.0312, 0.009543),
+        ("I", 53, 2.35, 0.017345, 4.0112, 0.012568),
+        ("Xe", 54, 2.1815, 0.024344, 3.8427, 0.014889),
+        ("Au", 79, 2.41, 0.01, 4.0712, 0.009543),
+        ("Pb", 82, 2.53, 0.01, 4.1912, 0.009543),
+    ],
+)
+def test_elements_have_the_parameters_of_the_reference_code(symbol, number, radius, depth, mixed_radius, mixed_depth):
+    assert atomic_number(symbol) == atomic_number(number) == number
+    element = ELEMENTS[number - 1]
+    assert (element.symbol, element.radius, element.depth) == (symbol, radius, depth)
+
+    c6, c12 = mixed_coefficients(np.array([number]), atomic_number("O"))
+    np.testing.assert_allclose((c12 / c6 * 2) ** (1 / 6), mixed_radius, atol=6e-5)
+    np.testing.assert_allclose(c6**2 / (4 * c12), mixed_depth, atol=6e-7)
+
+
+def test_the_pair_energy_has_its_minimum_at_the_sum_of_radii():
+    (c6,), (c12,) = mixed_coefficients(np.array([6]), 54)
+    r = 1.908 + 2.1815 + np.array([-1e-3, 0, 1e-3])
+    energy = c12 / r**12 - c6 / r**6
+    assert energy.argmin() == 1
+    np.testing.assert_allclose(energy[1], -np.sqrt(0.003729 * 0.024344), rtol=1e-12)
+
+
+def test_symbols_are_taken_in_any_case_and_with_spaces():
+    assert [atomic_number(symbol) for symbol in ("cl", "CL", " Cl ", "xE")] == [17, 17, 17, 54]
+
+
+def test_numpy_integers_are_elements():
+    assert atomic_number(np.int64(79)) == 79
+
+
+@pytest.mark.parametrize("element", ["Zz", "", "C1", 0, -1, 119])
+def test_an_unknown_element_is_named_with_what_is_allowed(element):
+    with pytest.raises(ValueError, match=r"symbol or an atomic number from 1 to 118") as caught:
+        atomic_number(element)
+    assert repr(element) in str(caught.value)
+
+
+def test_an_unknown_element_among_many_is_named():
+    with pytest.raises(ValueError, match="unknown element 119"):
+        mixed_coefficients(np.array([6, 119, 1]), 8)
+    with pytest.raises(ValueError, match="unknown element 0"):
+        mixed_coefficients(np.array([6]), 0)
+
+
+def test_elements_without_real_parameters_are_flagged():
+    assert placeholder_elements(np.array([6, 1, 8, 79, 26])) == []
+    assert placeholder_elements(np.array([64, 6, 36, 64])) == ["Gd", "Kr"]
+    flagged = {element.symbol for element in ELEMENTS if element.placeholder}
+    # ppafm marks 43 elements as meaningless: Kr, Ce to Lu, Po to Ac, Pa, and from Np on.
+    assert {"Kr", "Ce", "Lu", "Po", "Ac", "Pa", "Np", "Og"} <= flagged
+    assert not {"La", "Hf", "Th", "U", "Bi", "Xe"} & flagged
+    assert all((element.radius, element.depth) == (2, 0.01) for element in ELEMENTS if element.placeholder)

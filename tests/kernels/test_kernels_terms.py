@@ -1,0 +1,193 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import quad
+
+from twinscope.kernels import Atoms, PairSites, Plane, Tip, pair_sites
+from twinscope.kernels._terms import bucket
+
+SEVERAL_CHARGES = ((-0.3, 0.8), (0.5, 0.0), (0.7, 0.0), (-0.2, -0.25))
+TIPS = {
+    "CO": Tip(),
+    "Xe": Tip("Xe", charges=((0.3, 0.0),)),
+    "several charges": Tip(17, charges=SEVERAL_CHARGES),
+    "no charges": Tip("O", charges=()),
+}
+
+
+def random_points(count, seed=0):
+    """Points from 2.5 Å above the atoms upwards."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.uniform(-6, 6, (count, 2)), rng.uniform(2.5, 8, (count, 1))], axis=1)
+
+
+def random_atoms(dtype, count=11, seed=1, charged=True):
+    rng = np.random.default_rng(seed)
+    charges = rng.uniform(-0.5, 0.5, count).astype(dtype) if charged else None
+    positions = rng.uniform((-4, -4, -1.5), (4, 4, 0), (count, 3)).astype(dtype)
+    return Atoms(rng.choice([1, 6, 7, 8, 17, 35, 79], count), positions, charges)
+
+
+def evaluate(term, points):
+    """Force (n, 3) and Hessian (n, 3, 3) of a term."""
+    force, (xx, xy, xz, yy, yz, zz) = term.force_and_hessian(jnp.asarray(np.asarray(points).T))
+    hessian = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    return np.array(force).T, np.moveaxis(hessian, -1, 0)
+
+
+def assert_hessian_is_the_slope_of_the_force(term, points, step=1e-4):
+    """Compare with central differences; for a step of 1e-4 Å their own error is below 1e-6 of the Hessian."""
+    _, hessian = evaluate(term, points)
+    forces = [(evaluate(term, points + d)[0], evaluate(term, points - d)[0]) for d in step * np.eye(3)]
+    differences = np.stack([(plus - minus) / (2 * step) for plus, minus in forces], axis=-1)
+    np.testing.assert_allclose(hessian, -differences, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("tip", TIPS.values(), ids=TIPS.keys())
+def test_pair_forces_are_the_direct_sum(reference, tip, x64):
+    atoms, points = random_atoms("float64"), random_points(200)
+    force, _ = evaluate(pair_sites(atoms, tip), points)
+    np.testing.assert_allclose(force, reference.sample_force(atoms, tip, points), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("tip", TIPS.values(), ids=TIPS.keys())
+def test_pair_forces_in_single_precision_are_right_to_a_millionth_of_an_ev_per_angstrom(reference, tip):
+    atoms, points = random_atoms("float32"), random_points(200).astype("float32")
+    force, _ = evaluate(pair_sites(atoms, tip), points)
+    assert force.dtype == np.float32
+    np.testing.assert_allclose(force, reference.sample_force(atoms, tip, points), rtol=1e-5, atol=2e-6)
+
+
+def test_the_reference_force_is_minus_the_gradient_of_the_reference_energy(reference):
+    atoms, points, tip = random_atoms("float64"), random_points(50), TIPS["several charges"]
+    gradient = reference.gradient(lambda p: reference.sample_energy(atoms, tip, p), points)
+    np.testing.assert_allclose(reference.sample_force(atoms, tip, points), -gradient, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("tip", TIPS.values(), ids=TIPS.keys())
+def test_the_hessian_of_pairs_is_the_slope_of_their_force(tip, x64):
+    assert_hessian_is_the_slope_of_the_force(pair_sites(random_atoms("float64"), tip), random_points(100))
+
+
+def test_a_point_far_outside_of_the_sample_keeps_its_digits(reference):
+    atoms, tip = random_atoms("float32"), Tip()
+    points = np.concatenate([random_points(63), [[60.0, -80.0, 4.0]]]).astype("float32")
+    force, _ = evaluate(pair_sites(atoms, tip), points)
+    np.testing.assert_allclose(force, reference.sample_force(atoms, tip, points), rtol=2e-5, atol=3e-6)
+
+
+def test_a_neutral_sample_gives_the_same_with_charges_of_zero_and_without(reference):
+    without = random_atoms("float32", charged=False)
+    zero = Atoms(without.numbers, without.positions, np.zeros(len(without.numbers), "float32"))
+    points = random_points(20).astype("float32")
+    expected = reference.sample_force(without, Tip(charges=()), points)
+    for atoms in (without, zero):
+        np.testing.assert_allclose(evaluate(pair_sites(atoms, Tip()), points)[0], expected, rtol=1e-5, atol=2e-6)
+    assert len(pair_sites(without, Tip()).c6) < len(pair_sites(zero, Tip()).c6)
+
+
+def test_periodic_images_are_an_explicit_supercell(reference, x64):
+    cell = np.array([[6.0, 0.5, 0.0], [-2.0, 7.0, 0.3], [0.0, 0.0, 15.0]])
+    part = random_atoms("float64", count=5)
+    atoms = Atoms(part.numbers, part.positions, part.charges, cell, (2, 1, 0))
+    shifts = np.array([i * cell[0] + j * cell[1] for i in range(-2, 3) for j in range(-1, 2)])
+    supercell = Atoms(
+        np.tile(part.numbers, 15), (part.positions + shifts[:, None]).reshape(-1, 3), np.tile(part.charges, 15)
+    )
+    tip, points = TIPS["several charges"], random_points(50)
+    force, hessian = evaluate(pair_sites(atoms, tip), points)
+    explicit_force, explicit_hessian = evaluate(pair_sites(supercell, tip), points)
+    np.testing.assert_allclose(force, explicit_force, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(hessian, explicit_hessian, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(force, reference.sample_force(atoms, tip, points), rtol=1e-9, atol=1e-12)
+
+
+def test_a_cell_without_images_is_an_isolated_sample():
+    part = random_atoms("float32")
+    with_cell = Atoms(part.numbers, part.positions, part.charges, 10 * np.eye(3))
+    sites, isolated = pair_sites(with_cell, Tip()), pair_sites(part, Tip())
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(sites), jax.tree.leaves(isolated), strict=True))
+
+
+def test_sites_that_fill_the_list_up_do_not_pull():
+    atoms, points = random_atoms("float32", count=1), random_points(5).astype("float32")
+    full = pair_sites(atoms, Tip(charges=()))
+    alone = PairSites(full.positions[:1], full.c6[:1], full.c12[:1], full.coulomb[:1])
+    assert len(full.c6) == bucket(1)
+    for ours, expected in zip(evaluate(full, points), evaluate(alone, points), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_buckets_are_few_and_waste_at_most_a_third():
+    sizes = [bucket(n) for n in range(1, 2000)]
+    assert sorted(set(sizes)) == [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]
+    assert all(size >= n for n, size in enumerate(sizes, start=1))
+    assert all(size <= 1.5 * n for n, size in enumerate(sizes, start=1) if n >= 11)
+    assert bucket(3, smallest=8) == 8
+
+
+DENSITY, PLANE_HEIGHT = 0.059, -1.7
+
+
+def half_space_energy(height):
+    """Energy of a Xe probe above a half-space of gold, in eV, by integration of the pair energy."""
+    radius, depth = 2.41 + 2.1815, np.sqrt(0.01 * 0.024344)
+
+    def layer(distance):
+        """Integral over one infinite layer."""
+        return quad(
+            lambda s: np.pi * depth * ((radius**2 / s) ** 6 - 2 * (radius**2 / s) ** 3), distance**2, np.inf, epsabs=0
+        )[0]
+
+    return DENSITY * quad(layer, height - PLANE_HEIGHT, np.inf, epsabs=0, epsrel=1e-10)[0]
+
+
+@pytest.fixture
+def gold():
+    return Plane.of("Au", DENSITY, PLANE_HEIGHT, "Xe")
+
+
+def test_a_plane_is_the_integral_over_a_half_space(gold):
+    for height in (2.0, 4.0, 9.0):
+        h = height - PLANE_HEIGHT
+        np.testing.assert_allclose(gold.c9 / h**9 - gold.c3 / h**3, half_space_energy(height), rtol=1e-7)
+
+
+def test_a_plane_is_the_far_limit_of_a_lattice(reference, x64):
+    # A crystal is its layers, each as thick as the layer distance: its surface is half of one above the atoms.
+    a, extent, layers = 2.5, 24, 30
+    steps = a * np.arange(-extent, extent + 1)
+    crystal = np.stack(np.meshgrid(steps, steps, -a * (np.arange(layers) + 0.5)), axis=-1).reshape(-1, 3)
+    lattice = Atoms(np.full(len(crystal), 79), crystal)
+    plane = Plane.of(79, 1 / a**3, 0.0, 54)
+    points = np.array([[0, 0, 7.0], [0.6, 0.3, 8.0]])
+    expected = evaluate(pair_sites(lattice, Tip("Xe", charges=())), points)[0]
+    # What is cut off, and the error of the sum for the integral, are below a percent here.
+    np.testing.assert_allclose(evaluate(plane, points)[0], expected, rtol=2e-2, atol=1e-6)
+
+
+def test_the_force_of_a_plane_is_minus_the_slope_of_its_energy(gold, x64):
+    heights = np.array([1.5, 2.0, 3.0, 6.0])
+    points = np.stack([0.3 * heights, -heights, heights], axis=-1)
+    force, _ = evaluate(gold, points)
+    slope = [(half_space_energy(h + 1e-3) - half_space_energy(h - 1e-3)) / 2e-3 for h in heights]
+    np.testing.assert_allclose(force[:, 2], -np.array(slope), rtol=1e-5)
+    assert not force[:, :2].any()
+
+
+def test_the_hessian_of_a_plane_is_the_slope_of_its_force(gold, x64):
+    assert_hessian_is_the_slope_of_the_force(gold, random_points(20))
+
+
+@pytest.mark.parametrize("density", [0, -0.1, float("nan")])
+def test_a_plane_needs_atoms(density):
+    with pytest.raises(ValueError, match=f"surface density is {density}.*expected a positive number"):
+        Plane.of("Au", density, 0.0, "O")
+
+
+def test_a_plane_of_an_unknown_element_is_refused():
+    with pytest.raises(ValueError, match="unknown element 'Aq'"):
+        Plane.of("Aq", 0.059, 0.0, "O")
+    with pytest.raises(ValueError, match="unknown element 0"):
+        Plane.of("Au", 0.059, 0.0, 0)
