@@ -3,6 +3,7 @@
 Lengths are in Å, energies in eV, charges in e; spring and cantilever constants in N/m, as they are quoted.
 """
 
+from twinscope.kernels._checks import check_tip as check_tip
 from twinscope.kernels._constants import COULOMB as COULOMB
 from twinscope.kernels._constants import NEWTON_PER_METRE as NEWTON_PER_METRE
 from twinscope.kernels._elements import ELEMENTS as ELEMENTS

@@ -29,7 +29,7 @@ def check_atoms(atoms: Atoms) -> None:
 
 
 def check_tip(tip: Tip) -> None:
-    """Raise ValueError when `tip` is no tip."""
+    """Raise ValueError when `tip` is no tip: an unknown element, a rest position or a stiffness that cannot be."""
     atomic_number(tip.element)
     x0, y0, length = tip.rest
     if _known(x0, y0, length) and not length > np.hypot(x0, y0):

@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from twinscope.errors import InvalidRequestError, OutOfRangeError, UnknownChannelError
+from twinscope.errors import ConfigurationError, InvalidRequestError, OutOfRangeError, UnknownChannelError
 from twinscope.requests import AcquisitionRequest, ScanRequest, SpectroscopyRequest
 
 BYTES_PER_VALUE = 4
 """Recorded values are float32."""
+
+
+RESERVED_NAMES = ("x", "y", "height", "position")
+"""Names of axes: files and other packages keep axes and channels side by side, so no channel may have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,13 @@ class Channel:
     name: str
     unit: str
     quantity: str
+
+    def __post_init__(self) -> None:
+        if self.name in RESERVED_NAMES or not self.name.isidentifier():
+            raise ConfigurationError(
+                f"the channel name {self.name!r} is not allowed: expected an identifier that is none of"
+                f" {', '.join(RESERVED_NAMES)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

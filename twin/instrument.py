@@ -31,13 +31,34 @@ _STOP_TIMEOUT = 10.0
 
 
 class _Task:
-    """Something for the worker to do, and how it ended."""
+    """Something for the worker to do, and how it ended.
 
-    def __init__(self, status: Status, action: Callable[[], None]) -> None:
+    When the end is announced, the instrument is ready for the next task.
+    """
+
+    def __init__(self, status: Status, action: Callable[[], None], record: Record | None = None) -> None:
         self.status = status
-        self.action = action
-        self.done = threading.Event()
         self.error: TwinscopeError | None = None
+        self.done = threading.Event()
+        self._action = action
+        self._record = record
+
+    def run(self) -> None:
+        """Do it; whatever goes wrong becomes the error of the task."""
+        try:
+            self._action()
+        except TwinscopeError as exc:
+            self.error = exc
+        # A driver is foreign code; whatever it raises must reach the clients and not kill the worker.
+        except Exception as exc:
+            log.exception("the driver failed")
+            self.error = DriverError(f"{type(exc).__name__}: {exc}")
+
+    def announce(self) -> None:
+        """Tell those who wait."""
+        if self._record is not None:
+            self._record.end(self.error)
+        self.done.set()
 
 
 class Instrument:
@@ -212,7 +233,7 @@ class Instrument:
             )
             self._records[identifier] = record
             self._forget_old_records()
-            self._submit(_Task(Status.ACQUIRING, lambda: self._acquire(record)))
+            self._submit(_Task(Status.ACQUIRING, lambda: self._acquire(record), record))
             return record
 
     def abort(self, key: str | None, identifier: str) -> Record:
@@ -292,58 +313,43 @@ class Instrument:
 
     def _work(self) -> None:
         """Run the tasks, from the opening of the driver to its close."""
-        if self._run(_Task(Status.WARMING, self._driver.open)):
-            with self._lock:
-                self._change(Status.IDLE if self._pending is None else self._pending.status)
+        opening = _Task(Status.WARMING, self._driver.open)
+        self._run(opening)
+        with self._lock:
+            waiting = Status.IDLE if self._pending is None else self._pending.status
+            self._change(waiting if self._error is None else Status.FAILED)
         while (task := self._tasks.get()) is not None:
-            self._run(task)
+            if self._error is None:
+                self._run(task)
+            else:
+                task.error = self._error
             with self._lock:
                 if self._pending is task:
                     self._pending = None
-                self._change(Status.FAILED if self._error else Status.IDLE)
-            task.done.set()
+                self._change(Status.IDLE if self._error is None else Status.FAILED)
+            task.announce()
         self._run(_Task(Status.CLOSED, self._driver.close))
 
-    def _run(self, task: _Task) -> bool:
-        """Run a task; an unexpected error of the driver is final for the instrument, not for the process."""
-        try:
-            if self._error is not None and task.status is not Status.CLOSED:
-                raise self._error
-            task.action()
-        except TwinscopeError as exc:
-            task.error = exc
-        # A driver is foreign code; whatever it raises must reach the clients and not kill this thread.
-        except Exception as exc:
-            log.exception("the driver failed")
-            task.error = DriverError(f"{type(exc).__name__}: {exc}")
-        if isinstance(task.error, DriverError) and self._error is None:
+    def _run(self, task: _Task) -> None:
+        """Run a task; after an error of the driver nothing more is asked of it."""
+        task.run()
+        if isinstance(task.error, DriverError):
             with self._lock:
-                self._error = task.error
-                self._change(Status.FAILED)
-        return task.error is None
+                self._error = self._error or task.error
 
     def _acquire(self, record: Record) -> None:
-        error: TwinscopeError | None = None
-        try:
-            if not record.abort_requested:
-                position = self._driver.position
-                record.metadata["position"] = {"x": position.x, "y": position.y, "z": position.z}
-                record.metadata["instrument_time"] = self._driver.time
-                record.begin(AcquisitionFile.create(record))
-                if isinstance(record.request, ScanRequest):
-                    self._driver.start_scan(record.request, record)
-                else:
-                    self._driver.start_spectroscopy(record.request, record)
-                while not record.abort_requested and self._driver.poll():
-                    pass
-        except TwinscopeError as exc:
-            error = exc
-            raise
-        except Exception as exc:
-            error = DriverError(f"{type(exc).__name__}: {exc}")
-            raise
-        finally:
-            record.end(error)
+        if record.abort_requested:
+            return
+        position = self._driver.position
+        record.metadata["position"] = {"x": position.x, "y": position.y, "z": position.z}
+        record.metadata["instrument_time"] = self._driver.time
+        record.begin(AcquisitionFile.create(record))
+        if isinstance(record.request, ScanRequest):
+            self._driver.start_scan(record.request, record)
+        else:
+            self._driver.start_spectroscopy(record.request, record)
+        while not record.abort_requested and self._driver.poll():
+            pass
 
     def _change(self, status: Status) -> None:
         self._status = status

@@ -112,6 +112,8 @@ def uri_of(address: str) -> str:
         uri = f"PYRO:{_pyro.OBJECT_ID}@{host if colon else text}:{port if colon else DEFAULT_PORT}"
     try:
         parsed = Pyro5.core.URI(uri)
+        if not parsed.host:
+            raise ValueError("there is no host in it")
     except (Pyro5.errors.PyroError, ValueError) as exc:
         raise InvalidRequestError(
             f"the address {address!r} is none of a server: expected host, host:port or PYRO:{_pyro.OBJECT_ID}@host:port"

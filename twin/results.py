@@ -24,7 +24,7 @@ class Axis:
     Attributes
     ----------
     name
-        "x", "y", "z" or "position".
+        "x", "y", "height" or "position".
     unit
         SI unit; "1" for a number without.
     quantity
@@ -142,7 +142,7 @@ class Measurement(Mapping[str, ChannelData]):
 
 
 class Scan(Measurement):
-    """An image, with axes (y, x), or a stack of them, with axes (z, y, x).
+    """An image, with axes (y, x), or a stack of them, with axes (height, y, x).
 
     x and y count along the fast and the slow axis of the frame so that its middle is where the frame's centre is;
     at the angle zero they are the coordinates of the sample.
@@ -152,7 +152,7 @@ class Scan(Measurement):
 
 
 class Spectrum(Measurement):
-    """Spectra at one or more positions, with axes (position, z)."""
+    """Spectra at one or more positions, with axes (position, height)."""
 
     request: SpectroscopyRequest
 
@@ -194,13 +194,13 @@ def axes_of(request: AcquisitionRequest) -> tuple[Axis, ...]:
     """Axes of the arrays that a request gives."""
     if isinstance(request, SpectroscopyRequest):
         numbers = np.arange(len(request.positions), dtype=float)
-        return Axis("position", "1", "Position", numbers), Axis("z", "m", "Tip height", request.sweep.values())
+        return Axis("position", "1", "Position", numbers), Axis("height", "m", "Tip height", request.sweep.values())
     along, across = request.offsets()
     center = request.frame.center
     lateral = (Axis("y", "m", "Slow axis", across + center[1]), Axis("x", "m", "Fast axis", along + center[0]))
     if request.heights is None:
         return lateral
-    return Axis("z", "m", "Tip height", np.array(request.heights)), *lateral
+    return Axis("height", "m", "Tip height", np.array(request.heights)), *lateral
 
 
 def recorded_name(channel: str, direction: str) -> str:

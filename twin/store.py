@@ -244,7 +244,7 @@ def _write_channel(
     )
     for index, axis in enumerate(axes):
         scale = group.create_dataset(axis.name, data=np.asarray(axis.values, float))
-        kind = {"x": "SPATIAL", "y": "SPATIAL", "z": "SPATIAL", "position": "SPECTRAL"}[axis.name]
+        kind = "SPECTRAL" if axis.name == "position" else "SPATIAL"
         scale.attrs.update({"name": axis.name, "quantity": axis.quantity, "units": axis.unit, "dimension_type": kind})
         scale.make_scale(axis.name)
         dataset.dims[index].label = axis.name

@@ -141,13 +141,13 @@ def _read(path: Path) -> ase.Atoms:
     if path.stat().st_size == 0:
         raise ConfigurationError(f"the sample file {path} is empty: expected a list of atoms")
     try:
-        structure = ase.io.read(path)
+        structures = ase.io.read(path, index=":")
     # ASE's readers raise whatever their parsing happens to raise.
     except Exception as exc:
         raise ConfigurationError(f"the sample file {path} cannot be read: {type(exc).__name__}: {exc}") from exc
-    if isinstance(structure, list):
-        raise ConfigurationError(f"the sample file {path} holds {len(structure)} structures: expected one")
-    return structure
+    if len(structures) != 1:
+        raise ConfigurationError(f"the sample file {path} holds {len(structures)} structures: expected one")
+    return structures[0]
 
 
 def _check(structure: ase.Atoms, path: Path) -> None:
@@ -184,7 +184,7 @@ def _principal_axes(positions: np.ndarray) -> np.ndarray:
 
 
 def _images(cell: np.ndarray, path: Path) -> tuple[int, int, int]:
-    area = abs(np.cross(cell[0, :2], cell[1, :2]))
+    area = abs(np.linalg.det(cell[:2, :2]))
     if np.abs(cell[:2, 2]).max() > 1e-6 or area < 1e-6:
         raise ConfigurationError(
             f"the first two cell vectors of {path} are {cell[0].tolist()} and {cell[1].tolist()}: expected them to"

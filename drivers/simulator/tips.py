@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from twinscope.errors import ConfigurationError
-from twinscope.kernels import Tip, atomic_number
+from twinscope.kernels import Tip, check_tip
 
 TIPS: Mapping[str, Tip] = {
     # Carbon monoxide: the settings of the reference data of Oinonen et al., Comput. Phys. Commun. 305, 109341 (2024).
@@ -31,16 +31,17 @@ def tip_from_option(option: str | Mapping[str, Any]) -> Tip:
             )
         return named[option.lower()]
     try:
-        tip = Tip(**option)
-        atomic_number(tip.element)
-        return Tip(
-            tip.element,
-            _numbers("rest", tip.rest, 3),
-            _numbers("stiffness", tip.stiffness, 4),
-            tuple(_numbers("charges", charge, 2) for charge in tip.charges),
+        given = Tip(**option)
+        tip = Tip(
+            given.element,
+            _numbers("rest", given.rest, 3),
+            _numbers("stiffness", given.stiffness, 4),
+            tuple(_numbers("charges", charge, 2) for charge in given.charges),
         )
+        check_tip(tip)
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"tip is {option!r}: expected {_field_names()} of a tip: {exc}", name="tip") from exc
+    return tip
 
 
 def _field_names() -> str:

@@ -1,0 +1,409 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+import twinscope
+from twinscope import AcquisitionState, ScanFrame, Status, Sweep, TipState
+from twinscope.errors import (
+    AbortedError,
+    AcquisitionError,
+    BusyError,
+    DriverError,
+    InvalidRequestError,
+    LeaseError,
+    NotFoundError,
+    OutOfRangeError,
+    UnknownChannelError,
+)
+from twinscope.local import LocalTransport
+
+FRAME = ScanFrame(size=(2e-9, 1e-9), center=(0.5e-9, -0.5e-9), angle=30)
+
+
+def scan(scope: twinscope.Microscope, **change: object) -> twinscope.Acquisition:
+    return scope.scan(**({"frame": FRAME, "pixels": (5, 4), "channels": ["at_x", "at_y"]} | change))
+
+
+# ---------------------------------------------------------------------- data
+
+
+@pytest.mark.parametrize("slow_direction", ["up", "down"])
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+def test_each_pixel_holds_the_place_that_its_axes_say(
+    ramp: twinscope.Microscope, direction: str, slow_direction: str
+) -> None:
+    with ramp.control():
+        image = scan(ramp, direction=direction, slow_direction=slow_direction).result()
+    name, shift = ("at_x_backward", 1e-3) if direction == "backward" else ("at_x", 0)
+    y_axis, x_axis = image[name].axes
+    along, across = np.meshgrid(x_axis.values - FRAME.center[0], y_axis.values - FRAME.center[1])
+    x, y = FRAME.to_sample(along, across)
+    np.testing.assert_allclose(image[name], x + shift, rtol=1e-6, atol=1e-16)
+    np.testing.assert_allclose(image[name.replace("x", "y", 1)], y + shift, rtol=1e-6, atol=1e-16)
+    if direction == "both":
+        np.testing.assert_allclose(image["at_x_backward"], x + 1e-3, rtol=1e-6)
+
+
+def test_a_stack_has_a_layer_for_each_height(ramp: twinscope.Microscope) -> None:
+    with ramp.control():
+        stack = scan(ramp, heights=[5e-10, 4e-10, 3e-10], channels="at_z").result()
+    assert stack["at_z"].shape == (3, 4, 5)
+    np.testing.assert_allclose(stack["at_z"].values.mean(axis=(1, 2)), [5e-10, 4e-10, 3e-10], rtol=1e-6)
+    assert [axis.name for axis in stack["at_z"].axes] == ["height", "y", "x"]
+
+
+def test_spectra_have_an_axis_of_positions_and_one_of_the_sweep(ramp: twinscope.Microscope) -> None:
+    sweep = Sweep(start=5e-10, stop=3e-10, points=7)
+    with ramp.control():
+        spectra = ramp.spectroscopy("z", positions=[(0, 1e-9), (2e-9, 3e-9)], sweep=sweep, channels=["at_y", "at_z"])
+        result = spectra.result()
+    assert isinstance(result, twinscope.Spectrum)
+    np.testing.assert_allclose(result["at_y"].values[:, 0], [1e-9, 3e-9], rtol=1e-6)
+    np.testing.assert_allclose(result["at_z"].values[1], sweep.values(), rtol=1e-6)
+
+
+def test_lines_come_in_the_order_of_measurement_with_their_address(ramp: twinscope.Microscope) -> None:
+    with ramp.control():
+        acquisition = scan(ramp, direction="both", slow_direction="down")
+        lines = list(acquisition.lines())
+    assert [line.index for line in lines] == list(range(8))
+    assert [(line.address.row, line.address.direction) for line in lines[:3]] == [
+        (3, "forward"),
+        (3, "backward"),
+        (2, "forward"),
+    ]
+    image = acquisition.result()
+    np.testing.assert_array_equal(lines[2].values["at_x"], image["at_x"].values[2])
+
+
+def test_any_client_can_read_an_acquisition_by_its_id_later(ramp: twinscope.Microscope) -> None:
+    with ramp.control():
+        first = scan(ramp)
+        first.wait()
+        scan(ramp).wait()
+    again = ramp.acquisition(first.id)
+    np.testing.assert_array_equal(again.result()["at_x"], first.result()["at_x"])
+    assert ramp.current_acquisition().id != first.id
+    assert len(list(again.lines(start=3))) == 1
+
+
+def test_when_an_acquisition_is_over_the_next_can_begin_at_once(ramp: twinscope.Microscope) -> None:
+    with ramp.control():
+        for _ in range(50):
+            scan(ramp, pixels=(1, 1)).wait()
+
+
+def test_an_unknown_acquisition_is_named(ramp: twinscope.Microscope) -> None:
+    with pytest.raises(NotFoundError, match="'nothing'"):
+        ramp.acquisition("nothing")
+
+
+# ---------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"channels": ["at_x", "frequency_shfit"]}, UnknownChannelError, "'frequency_shfit'.*at_x, at_y, at_z"),
+        ({"frame": ScanFrame(size=(1e-9, 1e-9), center=(1e-6, 0))}, OutOfRangeError, "frame corner x"),
+        ({"frame": ScanFrame(size=(1.9e-6, 1.9e-6), angle=45)}, OutOfRangeError, "frame corner"),
+        ({"heights": [1e-9, -2e-6]}, OutOfRangeError, "height = -2e-06"),
+        ({"pixels": (100_000, 100_000)}, OutOfRangeError, "80 GB"),
+    ],
+)
+def test_what_the_instrument_cannot_do_is_refused_and_nothing_changes(
+    ramp: twinscope.Microscope, change: dict[str, object], error: type[Exception], message: str
+) -> None:
+    before = ramp.state()
+    with ramp.control():
+        with pytest.raises(error, match=message):
+            scan(ramp, **change)
+        assert ramp.state().position == before.position
+        assert ramp.state().acquisition is None
+        assert scan(ramp).result().complete
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        ({"x": 2e-6}, OutOfRangeError, r"x = 2e-06 m is outside its range of -1e-06 to 1e-06 m"),
+        ({"x": 0.0, "z": -1.0}, OutOfRangeError, "z = -1 m"),
+        ({"y": float("nan")}, InvalidRequestError, "y is nan"),
+        ({"y": float("inf")}, InvalidRequestError, "y is inf"),
+        ({"x": "1e-9"}, InvalidRequestError, "x is '1e-9'"),
+        ({}, InvalidRequestError, "no coordinate"),
+    ],
+)
+def test_a_wrong_move_is_refused_and_the_tip_stays(
+    ramp: twinscope.Microscope, target: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with ramp.control():
+        ramp.move_to(x=1e-9, y=2e-9)
+        before = ramp.state().position
+        with pytest.raises(error, match=message):
+            ramp.move_to(**target)
+        assert ramp.state().position == before
+
+
+def test_an_image_with_the_tip_withdrawn_is_refused(ramp: twinscope.Microscope) -> None:
+    with ramp.control():
+        ramp.withdraw()
+        assert ramp.state().tip is TipState.WITHDRAWN
+        with pytest.raises(InvalidRequestError, match="approach"):
+            scan(ramp)
+        ramp.approach()
+        assert scan(ramp).result().complete
+
+
+# ---------------------------------------------------------------------- lease
+
+
+def test_moving_and_acquiring_need_control(ramp: twinscope.Microscope) -> None:
+    with pytest.raises(LeaseError, match="control"):
+        ramp.move_to(x=0)
+    with pytest.raises(LeaseError, match="control"):
+        scan(ramp)
+
+
+def test_a_second_client_is_told_who_holds_the_instrument(instrument) -> None:
+    shared = instrument()
+    one, two = (twinscope.Microscope(transport=LocalTransport(shared)) for _ in range(2))
+    with one.control(purpose="counting atoms"):
+        with pytest.raises(LeaseError, match="counting atoms"), two.control():
+            pass
+        assert two.state().lease["purpose"] == "counting atoms"
+        assert two.capabilities().instrument == "ramp"
+    with two.control():
+        two.move_to(x=1e-9)
+
+
+def test_control_can_be_waited_for(instrument) -> None:
+    shared = instrument()
+    one, two = (twinscope.Microscope(transport=LocalTransport(shared)) for _ in range(2))
+    held = threading.Event()
+
+    def hold() -> None:
+        with one.control():
+            held.set()
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    with two.control(wait=20):
+        two.move_to(x=1e-9)
+    thread.join()
+
+
+def test_a_silent_holder_loses_control_and_its_key_is_worth_nothing(instrument) -> None:
+    shared = instrument()
+    lease = shared.acquire_lease("someone", "", 0.2)
+    time.sleep(0.4)
+    fresh = shared.acquire_lease("someone else", "", 10)
+    with pytest.raises(LeaseError, match="expired"):
+        shared.move_to(lease.key, x=0)
+    shared.wait_motion(shared.move_to(fresh.key, x=0), 5)
+
+
+def test_control_is_renewed_while_the_client_lives(instrument) -> None:
+    scope = twinscope.Microscope(transport=LocalTransport(instrument()))
+    with scope.control(duration=0.3):
+        time.sleep(1)
+        scope.move_to(x=1e-9)
+    assert scope.state().lease is None
+
+
+def test_control_is_not_nested(ramp: twinscope.Microscope) -> None:
+    with ramp.control(), pytest.raises(LeaseError, match="nested"), ramp.control():
+        pass
+
+
+# ---------------------------------------------------------------------- abort, failure, life
+
+
+def test_one_thing_at_a_time(instrument, ramp_driver) -> None:
+    scope = twinscope.Microscope(transport=LocalTransport(instrument(ramp_driver(rate=1.0))))
+    with scope.control():
+        acquisition = scan(scope, line_time=10)
+        with pytest.raises(BusyError, match="acquiring"):
+            scan(scope)
+        with pytest.raises(BusyError, match="acquiring"):
+            scope.move_to(x=0)
+        acquisition.abort()
+        scope.move_to(x=0)
+
+
+def test_an_abort_keeps_what_was_measured(instrument, ramp_driver) -> None:
+    scope = twinscope.Microscope(transport=LocalTransport(instrument(ramp_driver(rate=1.0))))
+    with scope.control():
+        acquisition = scan(scope, line_time=0.1, pixels=(5, 500))
+        lines = acquisition.lines()
+        next(lines), next(lines)
+        begin = time.monotonic()
+        acquisition.abort()
+        assert time.monotonic() - begin < 2
+        with pytest.raises(AbortedError):
+            list(lines)
+        with pytest.raises(AbortedError, match="aborted"):
+            acquisition.result()
+        partial = acquisition.partial()
+        assert scope.state().status is Status.IDLE
+    assert not partial.complete
+    assert partial.metadata["state"] == "aborted"
+    done = partial.metadata["traces_done"]
+    assert 2 <= done < 500
+    assert np.isfinite(partial["at_x"].values[:done]).all()
+    assert np.isnan(partial["at_x"].values[done:]).all()
+    on_disk = twinscope.load(acquisition.file)
+    np.testing.assert_array_equal(on_disk["at_x"], partial["at_x"])
+    assert on_disk.metadata["state"] == "aborted"
+
+
+def test_a_withdrawal_ends_whatever_is_in_progress(instrument, ramp_driver) -> None:
+    scope = twinscope.Microscope(transport=LocalTransport(instrument(ramp_driver(rate=1.0))))
+    with scope.control():
+        acquisition = scan(scope, line_time=30)
+        scope.withdraw()
+        assert scope.state().tip is TipState.WITHDRAWN
+        assert acquisition.progress().state is AcquisitionState.ABORTED
+
+
+def test_a_stopped_move_is_not_taken_for_an_arrival(instrument, ramp_driver) -> None:
+    driver = ramp_driver(rate=0.1)
+    shared = instrument(driver)
+    key = shared.acquire_lease("test", "", 60).key
+    motion = shared.move_to(key, x=5e-9)
+    while shared.state().status is not Status.IDLE:
+        driver.stop()
+        time.sleep(0.01)
+    with pytest.raises(AbortedError, match="stopped"):
+        shared.wait_motion(motion, 5)
+
+
+def test_a_driver_that_fails_fails_the_instrument_and_keeps_the_data(instrument, ramp_driver) -> None:
+    class Failing(ramp_driver):
+        def poll(self) -> bool:
+            if self.index == 2:
+                raise ZeroDivisionError("the preamplifier is gone")
+            return super().poll()
+
+    scope = twinscope.Microscope(transport=LocalTransport(instrument(Failing())))
+    with scope.control():
+        acquisition = scan(scope)
+        with pytest.raises(DriverError, match="preamplifier"):
+            acquisition.result()
+        assert np.isfinite(acquisition.partial()["at_x"].values[:2]).all()
+        state = scope.state()
+        assert state.status is Status.FAILED
+        assert "preamplifier" in state.error
+        with pytest.raises(DriverError, match="restart"):
+            scope.move_to(x=0)
+    assert twinscope.load(acquisition.file).metadata["state"] == "failed"
+
+
+@pytest.mark.parametrize("traces", [np.zeros((1, 1, 5)), np.zeros((1, 2, 4)), np.zeros((9, 2, 5))])
+def test_traces_of_the_wrong_shape_are_the_drivers_error(instrument, ramp_driver, traces: np.ndarray) -> None:
+    class Wrong(ramp_driver):
+        def poll(self) -> bool:
+            self.sink.write(0, traces)
+            return True
+
+    scope = twinscope.Microscope(transport=LocalTransport(instrument(Wrong())))
+    with scope.control(), pytest.raises(DriverError, match="shape"):
+        scan(scope).result()
+
+
+def test_a_driver_that_ends_early_is_an_error(instrument, ramp_driver) -> None:
+    class Short(ramp_driver):
+        def poll(self) -> bool:
+            return self.index < 1 and super().poll()
+
+    scope = twinscope.Microscope(transport=LocalTransport(instrument(Short())))
+    with scope.control(), pytest.raises((AcquisitionError, DriverError), match="1 of 4 traces"):
+        scan(scope).result()
+
+
+def test_a_driver_that_does_not_open_is_reported(instrument, ramp_driver) -> None:
+    class Dead(ramp_driver):
+        def open(self) -> None:
+            raise OSError("no controller at 10.0.0.7")
+
+    scope = twinscope.Microscope(transport=LocalTransport(instrument(Dead())))
+    assert scope.wait_ready(5)
+    assert scope.state().status is Status.FAILED
+    with scope.control(), pytest.raises(DriverError, match=r"no controller at 10\.0\.0\.7"):
+        scope.move_to(x=0)
+
+
+def test_what_is_asked_for_while_warming_is_done_afterwards(instrument, ramp_driver) -> None:
+    warm = threading.Event()
+
+    class Slow(ramp_driver):
+        def open(self) -> None:
+            warm.wait(20)
+
+    scope = twinscope.Microscope(transport=LocalTransport(instrument(Slow())))
+    assert scope.state().status is Status.WARMING
+    assert not scope.wait_ready(0.05)
+    with scope.control():
+        acquisition = scan(scope)
+        assert acquisition.progress().state is AcquisitionState.QUEUED
+        warm.set()
+        assert acquisition.result().complete
+
+
+def test_an_abort_while_warming_is_kept(instrument, ramp_driver) -> None:
+    warm = threading.Event()
+
+    class Slow(ramp_driver):
+        def open(self) -> None:
+            warm.wait(20)
+
+    scope = twinscope.Microscope(transport=LocalTransport(instrument(Slow())))
+    with scope.control():
+        acquisition = scan(scope)
+        acquisition.abort()
+        warm.set()
+        with pytest.raises(AbortedError):
+            acquisition.result()
+        assert scan(scope).result().complete
+
+
+def test_closing_aborts_withdraws_and_closes_the_driver(instrument, ramp_driver) -> None:
+    driver = ramp_driver(rate=1.0)
+    shared = instrument(driver)
+    scope = twinscope.Microscope(transport=LocalTransport(shared))
+    with scope.control():
+        acquisition = scan(scope, line_time=0.1, pixels=(5, 500))
+        next(acquisition.lines())
+        shared.close()
+    assert driver.closed
+    assert driver.tip is TipState.WITHDRAWN
+    assert shared.state().status is Status.CLOSED
+    assert twinscope.load(acquisition.file).metadata["state"] == "aborted"
+    shared.close()
+
+
+def test_the_state_has_a_growing_revision(ramp: twinscope.Microscope) -> None:
+    first = ramp.state().revision
+    with ramp.control():
+        scan(ramp).wait()
+    assert ramp.state().revision > first
+
+
+def test_progress_tells_how_long_it_takes(instrument, ramp_driver) -> None:
+    scope = twinscope.Microscope(transport=LocalTransport(instrument(ramp_driver(rate=1.0))))
+    with scope.control():
+        acquisition = scan(scope, line_time=0.1, pixels=(3, 10))
+        assert acquisition.progress().remaining is None or acquisition.progress().done > 0
+        lines = acquisition.lines()
+        for _ in range(5):
+            next(lines)
+        progress = acquisition.progress()
+        assert progress.state is AcquisitionState.RUNNING
+        assert progress.total == 10
+        assert 0 < progress.remaining < 5
+        with pytest.raises(TimeoutError, match="goes on"):
+            acquisition.result(timeout=0.01)
+        acquisition.abort()
