@@ -15,6 +15,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from twinscope.kernels._spring import Spring
 from twinscope.kernels._symmetric import add, is_positive_definite, shifted, smallest_eigenvalue, solve
 from twinscope.kernels._terms import Hessian, Term, Vector
@@ -22,6 +23,8 @@ from twinscope.kernels._terms import Hessian, Term, Vector
 # The farthest that one step of a descent may move the probe, in Å, and the least radius that a step is cut down to.
 _LONGEST_STEP = 0.12
 _SHORTEST_RADIUS = 1e-4
+# Forces below this many units in the last place of 1 eV/Å are zero.
+_VANISHING = 10
 # A prediction that Newton wants to correct by more than this (Å) is not trusted.
 _LONGEST_CORRECTION = 0.03
 # Eigenvalues below this (eV/Å²) count as a lost minimum; the softest spring in use is fifty times stiffer.
@@ -195,7 +198,8 @@ def _evaluate(
 def _descend(field: ForceField, lateral: jax.Array, z: jax.Array, descent: _Descent, tolerance: float) -> _Descent:
     """Take one Levenberg step: Newton with the Hessian lifted to be positive definite, no longer than the radius."""
     force, hessian, slope = _evaluate(field, lateral, z, descent.displacement)
-    lift = jnp.maximum(0, _SOFTEST - smallest_eigenvalue(hessian))
+    softness = smallest_eigenvalue(hessian)
+    lift = jnp.maximum(0, _SOFTEST - softness)
     step = jnp.stack(solve(shifted(hessian, lift), force))
     length = _length(step)
     # The force points back along the last step: that step went past the minimum, so trust less of the next one.
@@ -204,14 +208,16 @@ def _descend(field: ForceField, lateral: jax.Array, z: jax.Array, descent: _Desc
     radius = jnp.clip(radius, _SHORTEST_RADIUS, _LONGEST_STEP)
     scale = jnp.minimum(1, radius / jnp.maximum(length, _SHORTEST_RADIUS))
     step = jnp.where(jnp.isfinite(length), jnp.nan_to_num(step) * scale, 0)
-    # On a lifted Hessian a short step proves nothing.
+    # On a lifted Hessian a short step proves nothing; but where the minimum is so flat that the force is lost in its
+    # own rounding, no step would ever be short.
     unlifted = lift == 0
+    vanished = (softness > 0) & (_length(jnp.stack(force)) < _VANISHING * np.finfo(step.dtype).eps)
     return _Descent(
         descent.displacement + step,
         jnp.where(unlifted, slope, 0),
         step,
         radius,
-        unlifted & (length < tolerance),
+        (unlifted & (length < tolerance)) | vanished,
     )
 
 

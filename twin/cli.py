@@ -20,6 +20,7 @@ from twinscope.protocol import DEFAULT_PORT
 if TYPE_CHECKING:
     from twinscope.acquisition import Acquisition
     from twinscope.microscope import Microscope
+    from twinscope.requests import ScanRequest
     from twinscope.results import Measurement
 
 FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
@@ -99,8 +100,9 @@ def status(options: argparse.Namespace) -> int:
 
 def scan(options: argparse.Namespace) -> int:
     """Scan with an instrument behind a server."""
+    request = _request(options)
     with _connect(options) as scope:
-        return _scan(scope, options)
+        return _scan(scope, request, options)
 
 
 def simulate(options: argparse.Namespace) -> int:
@@ -108,9 +110,9 @@ def simulate(options: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from twinscope.microscope import Microscope
 
-    options.output.parent.mkdir(parents=True, exist_ok=True)
+    request = _request(options)
     with Microscope("simulator", directory=options.data, **_driver_options(options)) as scope:
-        return _scan(scope, options)
+        return _scan(scope, request, options)
 
 
 def watch(options: argparse.Namespace) -> int:
@@ -153,22 +155,26 @@ def _connect(options: argparse.Namespace) -> "Microscope":
     return connect(options.address, token=_token(options))
 
 
-def _scan(scope: "Microscope", options: argparse.Namespace) -> int:
-    from twinscope.requests import ScanFrame
+def _request(options: argparse.Namespace) -> "ScanRequest":
+    """Make the scan that is asked for, and see that its results have a place to go."""
+    from twinscope.requests import ScanFrame, ScanRequest
 
     for path in (options.output, options.png):
         if path is not None and path.exists() and not options.overwrite:
             raise InvalidRequestError(f"{path} exists already: choose another name, or give --overwrite")
-    frame = ScanFrame(size=options.size, center=options.center, angle=options.angle)
+    return ScanRequest(
+        frame=ScanFrame(size=options.size, center=options.center, angle=options.angle),
+        pixels=options.pixels,
+        channels=options.channels,
+        heights=options.heights,
+        direction=options.direction,
+        line_time=options.line_time,
+    )
+
+
+def _scan(scope: "Microscope", request: "ScanRequest", options: argparse.Namespace) -> int:
     with scope.control(purpose="twinscope scan"):
-        acquisition = scope.scan(
-            frame=frame,
-            pixels=options.pixels,
-            channels=options.channels,
-            heights=options.heights,
-            direction=options.direction,
-            line_time=options.line_time,
-        )
+        acquisition = scope.acquire(request)
         try:
             _follow(acquisition)
             result: Measurement = acquisition.result()
@@ -196,6 +202,7 @@ def _write(result: "Measurement", options: argparse.Namespace) -> None:
     if options.output is not None:
         if options.overwrite:
             options.output.unlink(missing_ok=True)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
         print(f"data     {result.save(options.output)}")
     if options.png is not None:
         from twinscope.plotting import save_picture
@@ -246,7 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--sample", help="simulator: molecule of the library, or a file that ASE reads")
     _add_twin_options(sub)
     sub.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
-    sub.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)")
+    sub.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)")
     _add_data_option(sub)
     _add_token_option(sub)
 
@@ -327,6 +334,12 @@ def _numbers(text: str, separator: str, counts: tuple[int, ...], example: str) -
     if len(numbers) not in counts:
         raise argparse.ArgumentTypeError(f"{text!r} was given, expected something like {example}")
     return numbers
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} was given, expected a number from 0 to 65535")
+    return int(text)
 
 
 def _size(text: str) -> tuple[float, float]:

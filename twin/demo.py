@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
-from twinscope.errors import RemoteError
+from twinscope.errors import ConfigurationError
 from twinscope.microscope import connect
 from twinscope.plotting import save_picture
 from twinscope.requests import ScanFrame
@@ -98,7 +98,8 @@ def _start_server(molecule: str, output: Path) -> tuple["subprocess.Popen[str]",
     for line in server.stdout:
         if line.startswith("at PYRO:"):
             return server, line.removeprefix("at ").split(";")[0]
-    raise RemoteError(f"the server ended with exit code {server.wait(_START_TIMEOUT)}: see its message above")
+    server.communicate(timeout=_START_TIMEOUT)
+    raise ConfigurationError(f"the server ended with exit code {server.returncode}: it said why above")
 
 
 def _stop_server(server: "subprocess.Popen[str]") -> int:

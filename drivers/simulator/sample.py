@@ -141,13 +141,14 @@ def _read(path: Path) -> ase.Atoms:
     if path.stat().st_size == 0:
         raise ConfigurationError(f"the sample file {path} is empty: expected a list of atoms")
     try:
-        structures = ase.io.read(path, index=":")
+        structures: Any = ase.io.read(path, index=":")
     # ASE's readers raise whatever their parsing happens to raise.
     except Exception as exc:
         raise ConfigurationError(f"the sample file {path} cannot be read: {type(exc).__name__}: {exc}") from exc
     if len(structures) != 1:
         raise ConfigurationError(f"the sample file {path} holds {len(structures)} structures: expected one")
-    return structures[0]
+    structure: ase.Atoms = structures[0]
+    return structure
 
 
 def _check(structure: ase.Atoms, path: Path) -> None:

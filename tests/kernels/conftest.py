@@ -8,7 +8,6 @@ import h5py
 import jax
 import numpy as np
 import pytest
-
 from twinscope.kernels import ELEMENTS, Atoms, Tip, atomic_number
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
@@ -156,7 +155,9 @@ def golden():
         with h5py.File(GOLDEN / f"{name}.h5") as file:
             tip, sample, scan = file["tip"].attrs, file["sample"], file["scan"]
             charges = sample["q"][:] if file.attrs["method"] != "LJ" else np.zeros(len(sample["q"]))
-            arrays = {key: file[key][:] for key in ("out/df", "out/df_exact", "out/Fz", "out/Fz_exact_last") if key in file}
+            arrays = {
+                key: file[key][:] for key in ("out/df", "out/df_exact", "out/Fz", "out/Fz_exact_last") if key in file
+            }
             arrays |= {key: file["ff_nodes"][key][:] for key in ("xyz", "FE")}
             arrays |= {key: np.array(file["grid"].attrs[key]) for key in ("lvec", "n")}
             stable = file["out/stable"][:].astype(bool)

@@ -1,0 +1,180 @@
+"""The command line, run as its users run it: in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import twinscope
+
+from tests.conftest import ServerProcess
+
+Serve = Callable[..., ServerProcess]
+
+
+def run(*arguments: str, timeout: float = 120) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "twinscope", *arguments], capture_output=True, text=True, timeout=timeout
+    )
+
+
+def test_the_version_stands_in_one_place() -> None:
+    from importlib.metadata import version
+
+    assert (
+        run("--version").stdout.strip() == f"twinscope {twinscope.__version__}" == f"twinscope {version('twinscope')}"
+    )
+
+
+def test_help_names_every_command() -> None:
+    text = run("--help").stdout
+    for command in ("serve", "status", "watch", "scan", "simulate", "drivers", "demo"):
+        assert command in text
+        assert "usage" in run(command, "--help").stdout
+
+
+def test_drivers_are_listed() -> None:
+    listed = run("drivers")
+    assert listed.returncode == 0
+    assert "simulator" in listed.stdout
+
+
+def test_simulate_turns_a_molecule_into_data_and_a_picture(tmp_path: Path) -> None:
+    data, picture = tmp_path / "out.h5", tmp_path / "out.png"
+    arguments = ["simulate", "benzene", "--size", "1.2x1", "--pixels", "24x20", "--heights", "400:350:3"]
+    arguments += ["--data", str(tmp_path / "data"), "--output", str(data), "--png", str(picture)]
+    ended = run(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert str(data) in ended.stdout
+    stack = twinscope.load(data)
+    assert stack["frequency_shift"].shape == (3, 20, 24)
+    assert stack.request.frame.size == (1.2e-9, 1e-9)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    again = run(*arguments)
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+    assert run(*arguments, "--overwrite").returncode == 0
+
+
+def test_scan_and_status_and_watch_work_on_a_server(server: ServerProcess, tmp_path: Path) -> None:
+    data = tmp_path / "scan.h5"
+    ended = run("scan", "--address", server.uri, "--pixels", "16", "--size", "1", "--output", str(data))
+    assert ended.returncode == 0, ended.stderr
+    assert "16/16" in ended.stderr
+    scan = twinscope.load(data)
+    assert scan.complete
+    status = run("status", "--address", server.uri)
+    assert status.returncode == 0
+    assert "idle" in status.stdout
+    assert "frequency_shift (Hz)" in status.stdout
+    watched = run("watch", "--address", server.uri)
+    assert watched.returncode == 0
+    assert scan.metadata["id"] in watched.stdout
+
+
+def test_ctrl_c_withdraws_the_tip_and_leaves_readable_files(serve: Serve, tmp_path: Path) -> None:
+    server = serve("--sample", "benzene", "--clock", "realtime")
+    data = tmp_path / "partial.h5"
+    with twinscope.connect(server.uri) as scope:
+        scope.wait_ready(60)
+        command = [sys.executable, "-m", "twinscope", "scan", "--address", server.uri, "--pixels", "16x300"]
+        command += ["--size", "1", "--line-time", "0.1", "--output", str(data)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            deadline = time.monotonic() + 60
+            while (acquisition := scope.current_acquisition()) is None or acquisition.progress().done < 3:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        assert process.returncode == 130, said
+        assert "withdrawing" in said
+        assert "Traceback" not in said
+        state = scope.state()
+        assert state.tip is twinscope.TipState.WITHDRAWN
+        assert state.status is twinscope.Status.IDLE
+        assert state.lease is None
+    for path in (data, Path(acquisition.file)):
+        stored = twinscope.load(path)
+        assert stored.metadata["state"] == "aborted"
+        assert np.isfinite(stored["frequency_shift"].values[:3]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["simulate", "unobtainium"], 2, "'unobtainium'"),
+        (["simulate", "benzene", "--tip", "Pb"], 2, "tip is 'Pb'"),
+        (["simulate", "benzene", "--set", "amplitud=1"], 2, "unknown simulator option 'amplitud'"),
+        (["simulate", "benzene", "--channels", "topography"], 2, "unknown channel 'topography'"),
+        (["simulate", "benzene", "--pixels", "many"], 2, "expected something like 128"),
+        (["simulate", "benzene", "--pixels", "0"], 2, "pixels[0] is 0"),
+        (["simulate", "benzene", "--size", "-1"], 2, "size"),
+        (["simulate", "benzene", "--size", "nan"], 2, "nan"),
+        (["simulate", "benzene", "--heights", "400:350"], 2, "450:350:11"),
+        (["simulate", "benzene", "--heights", "40:35:2"], 2, "outside its range"),
+        (["serve", "--driver", "nanoscope"], 2, "unknown driver 'nanoscope': installed drivers are simulator"),
+        (["serve", "--set", "nonsense"], 2, "KEY=VALUE"),
+        (["serve", "--port", "70000"], 2, "70000"),
+        (["status", "--address", "localhost:1"], 3, "no server answers"),
+        (["status", "--address", "not:an:address"], 2, "expected host"),
+        (["fly"], 2, "invalid choice"),
+    ],
+)
+def test_what_cannot_be_done_ends_with_a_sentence_and_a_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = run(*arguments)
+    assert ended.returncode == code, ended.stderr
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list(tmp_path.glob("*.h5"))
+
+
+def test_a_port_that_is_taken_is_named(server: ServerProcess, tmp_path: Path) -> None:
+    ended = run("serve", "--sample", "benzene", "--port", str(server.port), "--data", str(tmp_path))
+    assert ended.returncode == 2
+    assert str(server.port) in ended.stderr
+
+
+def test_a_token_file_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    for name in ("empty", "absent"):
+        ended = run("status", "--token-file", str(tmp_path / name))
+        assert ended.returncode == 2
+        assert name in ended.stderr
+
+
+def test_the_demonstration_ends_with_a_picture(tmp_path: Path) -> None:
+    ended = run("demo", "naphthalene", "--output", str(tmp_path), timeout=200)
+    assert ended.returncode == 0, ended.stderr
+    picture, *_ = tmp_path.glob("*.png")
+    data, *_ = tmp_path.glob("*.h5")
+    for text in (str(picture), str(data), "total", "scan, live"):
+        assert text in ended.stdout
+    stack = twinscope.load(data)
+    assert stack.complete
+    nearest = stack["frequency_shift"].values[-1]
+    assert np.ptp(nearest) > 3
+    # No server is left behind.
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=False).stdout
+    assert str(tmp_path) not in listed
+
+
+def test_the_demonstration_says_what_is_wrong_with_a_molecule(tmp_path: Path) -> None:
+    (tmp_path / "bad.xyz").write_text("2\n\nC 0 0 0\nC 0 0 0\n")
+    ended = run("demo", str(tmp_path / "bad.xyz"), "--output", str(tmp_path / "out"))
+    assert ended.returncode == 2
+    assert "same place" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_output_into_a_closed_pipe_is_no_traceback() -> None:
+    shell = f"'{sys.executable}' -m twinscope drivers | true"
+    ended = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=os.environ)
+    assert "Traceback" not in ended.stderr
