@@ -17,4 +17,5 @@ def import_optional(name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
-        raise MissingPackageError(f"this needs the package {name!r}: pip install 'twinscope[{extra}]'") from exc
+        package = name.partition(".")[0]
+        raise MissingPackageError(f"this needs the package {package!r}: pip install 'twinscope[{extra}]'") from exc

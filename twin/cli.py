@@ -56,8 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Offer an instrument to clients until Ctrl-C or SIGTERM."""
-    # XLA reports harmless details of its cache on stderr otherwise; it reads this when it is loaded.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from twinscope.drivers import registry
     from twinscope.instrument import Instrument
     from twinscope.server import Server
@@ -107,7 +105,6 @@ def scan(options: argparse.Namespace) -> int:
 
 def simulate(options: argparse.Namespace) -> int:
     """Scan a molecule in this process, without a server."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from twinscope.microscope import Microscope
 
     request = _request(options)
@@ -132,11 +129,10 @@ def drivers(options: argparse.Namespace) -> int:
     del options
     from twinscope.drivers import registry
 
-    found = registry.installed()
-    for info in found:
+    for info in registry.installed():
         text = f"cannot be used: {info.error}" if info.error else info.summary
         print(f"{info.name:<12} {info.distribution} {info.version}: {text}")
-    return FAILED if any(info.error for info in found) else 0
+    return 0
 
 
 def demo(options: argparse.Namespace) -> int:

@@ -71,7 +71,7 @@ class Simulator:
 
     def open(self) -> None:
         """Compile the kernels for the shapes of an ordinary scan."""
-        jax_setup.prepare()
+        jax_setup.keep_compiled_code()
         # One block of lines and one single point: the two shapes that scans and spectra mostly have.
         heights = np.array([self.options.lowest_height])
         for count in (4096, 1):
