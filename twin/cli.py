@@ -265,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("simulate", simulate)
     sub.add_argument("sample", help="molecule of the library, or a file that ASE reads")
     _add_twin_options(sub)
-    _add_scan_options(sub, heights="450:350:11")
+    _add_scan_options(sub, heights="450:360:10")
     _add_data_option(sub)
     sub.add_argument("--output", type=Path, default=Path("simulation.h5"), help="HDF5 file (default: %(default)s)")
     sub.add_argument("--png", type=Path, default=Path("simulation.png"), help="picture (default: %(default)s)")
@@ -273,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     add("drivers", drivers)
 
     sub = add("demo", demo)
-    sub.add_argument("molecule", nargs="?", default="ptcda", help="as for simulate (default: %(default)s)")
+    sub.add_argument("molecule", nargs="?", default="pentacene", help="as for simulate (default: %(default)s)")
     sub.add_argument("--output", type=Path, default=Path("demo"), help="folder (default: %(default)s)")
     sub.add_argument("--size", type=_size, help="width, or WIDTHxHEIGHT, of the frame in nm (default: 2)")
     return parser
@@ -356,7 +356,7 @@ def _pixels(text: str) -> tuple[int, int]:
 
 
 def _heights(text: str) -> list[float]:
-    start, stop, count = _numbers(text, ":", (3,), "450:350:11")
+    start, stop, count = _numbers(text, ":", (3,), "450:360:10")
     if not (count.is_integer() and count >= 1):
         raise argparse.ArgumentTypeError(f"{text!r} was given, expected a whole number of heights")
     step = (stop - start) / max(int(count) - 1, 1)

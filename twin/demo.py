@@ -18,7 +18,7 @@ from twinscope.plotting import save_picture
 from twinscope.requests import ScanFrame
 
 # Heights of the stack, in pm: from just above the molecule's halo to where its bonds are sharp.
-_HEIGHTS = np.linspace(450, 350, 11) * 1e-12
+_HEIGHTS = np.linspace(450, 360, 10) * 1e-12
 _PIXELS = (128, 128)
 _SIZE = (2e-9, 2e-9)
 _START_TIMEOUT = 30.0

@@ -217,7 +217,8 @@ class Instrument:
             self._check_free(key)
             if isinstance(request, ScanRequest) and request.heights is None:
                 self._check_in_range()
-            identifier = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{next(self._numbers):04d}-{request.kind}"
+            # To the microsecond: several instruments may write into one directory.
+            identifier = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{request.kind}"
             lease = self._leases.current
             record = Record(
                 identifier,

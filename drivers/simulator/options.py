@@ -42,7 +42,7 @@ class SimulatorOptions:
         Bytes of data in one acquisition.
     """
 
-    sample: str = "ptcda"
+    sample: str = "pentacene"
     orientation: str = "file"
     surface: str | None = None
     surface_distance: float = 3e-10
@@ -56,7 +56,7 @@ class SimulatorOptions:
     lateral_range: float = 50e-9
     closest_approach: float = 2e-10
     withdrawn_height: float = 5e-9
-    working_height: float = 3.6e-10
+    working_height: float = 3.7e-10
     lateral_speed: float = 20e-9
     vertical_speed: float = 10e-9
     largest_acquisition: int = 2**30

@@ -129,7 +129,7 @@ def test_several_structures_are_not_guessed_about(tmp_path: Path) -> None:
 
 
 def test_a_missing_sample_names_the_library(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="'unobtainium'.*benzene, c60"):
+    with pytest.raises(ConfigurationError, match=r"'unobtainium'.*benzene, c60"):
         load_sample("unobtainium", CO)
 
 

@@ -115,7 +115,7 @@ def test_ctrl_c_withdraws_the_tip_and_leaves_readable_files(serve: Serve, tmp_pa
         (["simulate", "benzene", "--pixels", "0"], 2, "pixels[0] is 0"),
         (["simulate", "benzene", "--size", "-1"], 2, "size"),
         (["simulate", "benzene", "--size", "nan"], 2, "nan"),
-        (["simulate", "benzene", "--heights", "400:350"], 2, "450:350:11"),
+        (["simulate", "benzene", "--heights", "400:350"], 2, "450:360:10"),
         (["simulate", "benzene", "--heights", "40:35:2"], 2, "outside its range"),
         (["serve", "--driver", "nanoscope"], 2, "unknown driver 'nanoscope': installed drivers are simulator"),
         (["serve", "--set", "nonsense"], 2, "KEY=VALUE"),

@@ -407,3 +407,14 @@ def test_progress_tells_how_long_it_takes(instrument, ramp_driver) -> None:
         with pytest.raises(TimeoutError, match="goes on"):
             acquisition.result(timeout=0.01)
         acquisition.abort()
+
+
+def test_instruments_may_share_a_directory(instrument) -> None:
+    scopes = [twinscope.Microscope(transport=LocalTransport(instrument())) for _ in range(3)]
+    files = set()
+    for scope in scopes * 2:
+        with scope.control():
+            acquisition = scan(scope)
+            assert acquisition.result().complete
+            files.add(acquisition.file)
+    assert len(files) == 6
