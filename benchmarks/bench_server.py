@@ -116,6 +116,7 @@ def report_stream(report: Report, clock: str, folder: Path, ping: Figure) -> Non
             _watched(watcher.process)
             together = _scan_live(server.uri, heights, repeats)
             watched = [_watched(watcher.process) for _ in range(repeats)]
+            watcher.process.wait(10)
     rows = [("one client", alone), ("with a second client", together), ("the second client", watched)]
     for who, runs in rows:
         if clock == "accelerated":

@@ -53,10 +53,12 @@ class Microscope:
         transport: Transport | None = None,
         **options: Any,
     ) -> None:
-        # The instrument is not part of what a client has to load.
-        from twinscope.local import start_instrument
+        if transport is None:
+            # The instrument is not part of what a client has to load.
+            from twinscope.local import start_instrument
 
-        self._transport = transport or start_instrument(driver, Path(directory), options)
+            transport = start_instrument(driver, Path(directory), options)
+        self._transport = transport
         self._control: _Control | None = None
         self._capabilities: Capabilities | None = None
 

@@ -22,10 +22,12 @@ from twinscope.kernels import (
 # proportion to the height farther out, where it falls off as a power of the distance.
 _STEP = 0.1
 _RELATIVE_STEP = 0.03
+# Above the oscillation the approach only has to lead the probe to its branch, in steps that grow by this factor.
+_LEAD_IN_GROWTH = 1.25
 # The approach begins at least this high (Å), where the probe is at rest over every sample, and has at least this many
 # levels: more than an ordinary scan needs, so that nearly all of them run the same compiled code.
 _START = 12.0
-_LEVELS = 64
+_LEVELS = 32
 
 FREQUENCY_SHIFT = Channel("frequency_shift", "Hz", "Frequency shift")
 FORCE_Z = Channel("force_z", "N", "Vertical force")
@@ -73,10 +75,11 @@ class Imaging:
     def _levels(self, centres: np.ndarray) -> np.ndarray:
         """Heights (Å), from far to near, that carry every oscillation around `centres`."""
         half = self.cantilever.amplitude / 2
-        low, high = centres.min() - half, max(centres.max() + half, _START)
-        levels = [low]
-        while levels[-1] < high or len(levels) < _LEVELS:
+        levels = [centres.min() - half]
+        while levels[-1] < centres.max() + half:
             levels.append(levels[-1] + max(_STEP, _RELATIVE_STEP * levels[-1]))
+        while levels[-1] < _START or len(levels) < _LEVELS:
+            levels.append(levels[-1] + _LEAD_IN_GROWTH * (levels[-1] - levels[-2]))
         return np.array(levels[::-1])
 
 

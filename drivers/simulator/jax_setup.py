@@ -23,6 +23,8 @@ def keep_compiled_code() -> None:
     """Keep compiled kernels on disk between processes: loading one takes a tenth of the time of compiling it."""
     import jax
 
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     folder = user_cache_path("twinscope") / "jax" / f"{jax.__version__}-{_processor()}"
@@ -32,7 +34,6 @@ def keep_compiled_code() -> None:
         log.warning("compiled kernels are not kept: %s cannot be made: %s", folder, exc)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def _processor() -> str:

@@ -22,6 +22,13 @@ def x64():
         yield
 
 
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Name a precision, one after the other, in which JAX computes inside of this test."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param
+
+
 class Reference:
     """The probe-particle model, one interaction after the other; nothing here is shared with the kernels."""
 
@@ -67,7 +74,7 @@ class Reference:
                 energy += depth * (q**12 - 2 * q**6)
                 force += (12 * depth * (q**12 - q**6) / r**2)[:, None] * d
                 for tip_charge, height in tip.charges:
-                    d = points + (0, 0, height) - position
+                    d = points + np.array([0, 0, height]) - position
                     r = np.linalg.norm(d, axis=1)
                     energy += COULOMB * charge * tip_charge / r
                     force += (COULOMB * charge * tip_charge / r**3)[:, None] * d

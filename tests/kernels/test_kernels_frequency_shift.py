@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.special import i1
-
 from twinscope.kernels import (
     Cantilever,
     frequency_shift,
@@ -111,7 +110,7 @@ def test_every_height_with_room_for_the_oscillation_is_returned():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_rounding_does_not_cost_a_height(dtype):
     z = (17.3 - 0.1 * np.arange(31)).astype(dtype)
-    for steps in range(2, 31, 2):
+    for steps in (2, 6, 10, 30):
         _, heights = frequency_shift(np.zeros(31), z, Cantilever(amplitude=0.1 * steps))
         assert len(heights) == 31 - steps
 
@@ -184,6 +183,5 @@ def test_repeated_heights_do_not_change_an_interpolation():
     z = np.array([6.0, 5.0, 5.0, 4.0, 3.0, 3.0, 3.0, 2.0])
     once = np.array([6.0, 5.0, 4.0, 3.0, 2.0])
     positions = np.linspace(2, 6, 17)
-    np.testing.assert_allclose(
-        interpolation_weights(positions, z) @ np.sin(z), interpolation_weights(positions, once) @ np.sin(once), rtol=1e-12
-    )
+    repeated = interpolation_weights(positions, z) @ np.sin(z)
+    np.testing.assert_allclose(repeated, interpolation_weights(positions, once) @ np.sin(once), rtol=1e-12)

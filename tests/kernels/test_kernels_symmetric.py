@@ -1,7 +1,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from twinscope.kernels._symmetric import is_positive_definite, shifted, smallest_eigenvalue, solve
 
 INDEX = np.triu_indices(3)
@@ -33,7 +32,7 @@ def assert_close_to_eigenvalues(values, matrix, tolerance):
     assert (np.abs(values - expected[:, 0]) <= tolerance * scale).all()
 
 
-# arccos has an infinite slope at the ends, where two eigenvalues coincide: half of the digits of the gap are lost there.
+# arccos has an infinite slope at its ends, where two eigenvalues coincide: half of the digits are lost there.
 def test_the_smallest_eigenvalue_is_that_of_numpy(x64):
     matrix = matrices("float64")
     assert_close_to_eigenvalues(np.array(smallest_eigenvalue(packed(matrix))), matrix, 1e-8)

@@ -1,0 +1,150 @@
+"""What the documentation says is run: its code, its commands, its links and its tables."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import twinscope
+import twinscope.errors
+import twinscope.protocol
+import twinscope.remote
+from twinscope import cli
+from twinscope.service import Service
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+# Commands that end by themselves and need no other computer.
+RUNNABLE = ("status", "watch", "scan", "simulate", "drivers")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code in a page; `line` is the number of lines before its first."""
+
+    language: str
+    code: str
+    line: int
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    """Fenced blocks, in their order."""
+    text = page.read_text()
+    for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        yield Block(match[1], match[2], text[: match.start(2)].count("\n"))
+
+
+def commands_of(block: Block) -> Iterator[list[str]]:
+    """Arguments of each ``twinscope`` in a shell block."""
+    for line in block.code.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["twinscope"]:
+            yield words[1:]
+
+
+@pytest.fixture
+def default_server(serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Start a server that ``connect("localhost")`` finds."""
+
+    def start() -> None:
+        server = serve("--sample", "ptcda")
+        for module in (twinscope.protocol, twinscope.remote):
+            monkeypatch.setattr(module, "DEFAULT_PORT", server.port)
+
+    return start
+
+
+@each_page
+def test_the_code_of_a_page_runs_from_top_to_bottom(page: Path, default_server, monkeypatch, tmp_path: Path) -> None:
+    """Python blocks share one namespace; the commands between them run in the same folder, against the same server."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    if 'connect("localhost"' in page.read_text():
+        default_server()
+    names: dict[str, Any] = {"__name__": page.stem}
+    for block in blocks_of(page):
+        if block.language == "python":
+            # Empty lines before it, so that an error names the line of the page.
+            exec(compile("\n" * block.line + block.code, str(page), "exec"), names)
+        elif block.language == "bash":
+            for words in commands_of(block):
+                if words[0] in RUNNABLE and "--address" not in words:
+                    assert cli.main(words) == 0, words
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+@each_page
+def test_the_commands_of_a_page_exist(page: Path) -> None:
+    for block in blocks_of(page):
+        if block.language == "bash":
+            for words in commands_of(block):
+                cli._parser().parse_args(words)
+
+
+@each_page
+def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    for target in targets:
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], target
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in index
+
+
+def test_the_reference_has_every_command_and_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    said = subprocess.run([sys.executable, "-m", "twinscope", "--help"], capture_output=True, text=True, check=True)
+    commands = re.findall(r"^    (\w+)  ", said.stdout, re.MULTILINE)
+    assert {"serve", "scan"} <= set(commands)
+    for command in commands:
+        assert re.search(rf"^\| `{command}[` ]", REFERENCE, re.MULTILINE), command
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        for option in set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}:
+            assert f"`{option}" in REFERENCE, f"{command} {option}"
+
+
+def test_the_reference_has_every_option_of_the_simulator_with_its_default() -> None:
+    from twinscope.drivers.simulator.options import SimulatorOptions
+
+    for field in fields(SimulatorOptions):
+        assert f"\n| `{field.name}` | `{field.default!r}` |" in REFERENCE
+
+
+def test_the_reference_has_every_name_error_and_verb() -> None:
+    for name in twinscope.__all__:
+        assert re.search(rf"`\.?{name}\b", REFERENCE) or name == "TwinscopeError", name
+    for name, member in vars(twinscope.errors).items():
+        if isinstance(member, type) and issubclass(member, Exception):
+            assert re.search(rf"\b{name} ?", REFERENCE), name
+    for name in Service.verbs():
+        assert f"`{name}`" in REFERENCE, name
+
+
+def test_the_notebooks_are_stored_without_results() -> None:
+    import json
+
+    notebooks = list((ROOT / "notebooks").glob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        for cell in json.loads(path.read_text())["cells"]:
+            assert not cell.get("outputs"), f"{path.name}, cell {cell['id']}"
+            assert cell.get("execution_count") is None, f"{path.name}, cell {cell['id']}"
