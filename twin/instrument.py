@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from twinscope.errors import AbortedError, BusyError, DriverError, InvalidReques
 from twinscope.lease import Lease, LeaseBook
 from twinscope.record import Record
 from twinscope.requests import AcquisitionRequest, ScanRequest
-from twinscope.state import InstrumentState, Status, TipState
+from twinscope.state import InstrumentState, Position, Status, TipState
 from twinscope.store import AcquisitionFile
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,15 @@ class _Task:
         self.done.set()
 
 
+@dataclass(frozen=True, slots=True)
+class _Observation:
+    """What the worker saw last."""
+
+    tip: TipState = TipState.UNKNOWN
+    position: Position | None = None
+    time: float = 0.0
+
+
 class Instrument:
     """A microscope that several clients share.
 
@@ -84,6 +93,7 @@ class Instrument:
         self._status = Status.WARMING
         self._error: TwinscopeError | None = None
         self._revision = 0
+        self._observed = _Observation()
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._pending: _Task | None = None
         self._motions: OrderedDict[int, _Task] = OrderedDict()
@@ -116,12 +126,11 @@ class Instrument:
     def state(self) -> InstrumentState:
         """Return a snapshot."""
         with self._lock:
-            opened = self._status is not Status.WARMING
             return InstrumentState(
                 status=self._status,
-                tip=self._driver.tip if opened else TipState.UNKNOWN,
-                position=self._driver.position if opened else None,
-                time=self._driver.time,
+                tip=self._observed.tip,
+                position=self._observed.position,
+                time=self._observed.time,
                 acquisition=next(reversed(self._records), None),
                 lease=self._leases.describe(),
                 error=None if self._error is None else self._error.message,
@@ -283,9 +292,9 @@ class Instrument:
             raise BusyError(f"the instrument is {self._pending.status}: wait until it is idle, or abort")
 
     def _check_in_range(self) -> None:
-        if self._status is not Status.WARMING and self._driver.tip is not TipState.IN_RANGE:
+        if self._status is not Status.WARMING and self._observed.tip is not TipState.IN_RANGE:
             raise InvalidRequestError(
-                f"the tip is {self._driver.tip} and no heights were given: approach() first, or give heights"
+                f"the tip is {self._observed.tip} and no heights were given: approach() first, or give heights"
             )
 
     def _submit(self, task: _Task) -> None:
@@ -332,11 +341,20 @@ class Instrument:
         self._run(_Task(Status.CLOSED, self._driver.close))
 
     def _run(self, task: _Task) -> None:
-        """Run a task; after an error of the driver nothing more is asked of it."""
+        """Run a task; after an error of the driver nothing more is asked of it, and nobody knows where the tip is."""
         task.run()
+        if task.status is not Status.CLOSED and not isinstance(task.error, DriverError):
+            look = _Task(task.status, self._observe)
+            look.run()
+            task.error = task.error or look.error
         if isinstance(task.error, DriverError):
             with self._lock:
                 self._error = self._error or task.error
+                self._observed = replace(self._observed, tip=TipState.UNKNOWN)
+
+    def _observe(self) -> None:
+        """Note where the tip is, for those who ask: only the worker may ask the driver."""
+        self._observed = _Observation(self._driver.tip, self._driver.position, self._driver.time)
 
     def _acquire(self, record: Record) -> None:
         if record.abort_requested:
@@ -350,7 +368,7 @@ class Instrument:
         else:
             self._driver.start_spectroscopy(record.request, record)
         while not record.abort_requested and self._driver.poll():
-            pass
+            self._observe()
 
     def _change(self, status: Status) -> None:
         self._status = status

@@ -70,6 +70,8 @@ class Server:
             self._daemon = _Daemon(host, port, token)
         except OSError as exc:
             raise ConfigurationError(f"the server cannot listen on {host}:{port}: {exc}") from exc
+        if not _is_loopback(host):
+            log.warning("listening on %s: open to the network, and what is sent is not encrypted", host)
         # An instance, not a class: Pyro would make one microscope for every connection of a class.
         self.uri = str(self._daemon.register(Gateway(Service(instrument)), _pyro.OBJECT_ID))
         self._stopping = threading.Event()

@@ -297,6 +297,7 @@ def test_a_driver_that_fails_fails_the_instrument_and_keeps_the_data(instrument,
         state = scope.state()
         assert state.status is Status.FAILED
         assert "preamplifier" in state.error
+        assert state.tip is TipState.UNKNOWN
         with pytest.raises(DriverError, match="restart"):
             scope.move_to(x=0)
     assert twinscope.load(acquisition.file).metadata["state"] == "failed"
