@@ -1,5 +1,6 @@
 """What the documentation says is run: its code, its commands, its links and its tables."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -140,8 +141,6 @@ def test_the_reference_has_every_name_error_and_verb() -> None:
 
 
 def test_the_notebooks_are_stored_without_results() -> None:
-    import json
-
     notebooks = list((ROOT / "notebooks").glob("*.ipynb"))
     assert notebooks
     for path in notebooks:
