@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from twinscope.capabilities import BYTES_PER_VALUE, Channel
-from twinscope.errors import InvalidRequestError, TwinscopeError
+from twinscope.errors import TwinscopeError
 from twinscope.protocol import LONGEST_WAIT, Transport
 from twinscope.requests import ScanRequest, TraceAddress
 from twinscope.results import Scan, Spectrum, assemble, request_of
@@ -69,7 +69,7 @@ class Acquisition:
         self, transport: Transport, metadata: Mapping[str, Any], progress: Mapping[str, Any], lease: Callable[[], Any]
     ) -> None:
         self._transport = transport
-        self._metadata = dict(metadata)
+        self._metadata: Mapping[str, Any] = metadata
         self._lease = lease
         self._status: Mapping[str, Any] = progress
         self.id: str = metadata["id"]
@@ -149,7 +149,9 @@ class Acquisition:
         while self._fetched < self._status["traces_done"]:
             self._pull(timeout=0)
         error = self._status["error"]
-        metadata = self._metadata | {
+        # Where and when it began is known only since it has.
+        self._metadata = self._transport.call("acquisition", id=self.id).result["metadata"]
+        metadata = dict(self._metadata) | {
             "state": self._status["state"],
             "error": None if error is None else error["message"],
             "warnings": list(self._status["warnings"]),
@@ -190,10 +192,3 @@ class Acquisition:
     def _raise_error(self) -> None:
         if self._status["error"] is not None:
             raise TwinscopeError.from_dict(self._status["error"])
-
-
-def all_channels(names: Any) -> tuple[str, ...]:
-    """Accept one channel name where a list is meant."""
-    if names is None:
-        raise InvalidRequestError("channels is None: expected a list of channel names, see capabilities().channels")
-    return (names,) if isinstance(names, str) else tuple(names)

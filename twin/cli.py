@@ -92,7 +92,7 @@ def status(options: argparse.Namespace) -> int:
     print(f"acquisition  {state.acquisition or 'none'}")
     print("channels     " + ", ".join(f"{channel.name} ({channel.unit})" for channel in capabilities.channels))
     for name, limits in capabilities.limits.items():
-        print(f"range of {name}   {limits.low:.4g} to {limits.high:.4g} {limits.unit}")
+        print(f"range of {name}   {limits.low * 1e9:.4g} to {limits.high * 1e9:.4g} n{limits.unit}")
     return 0
 
 
@@ -124,6 +124,16 @@ def watch(options: argparse.Namespace) -> int:
     return 0
 
 
+def approach(options: argparse.Namespace) -> int:
+    """Bring the tip to its working height."""
+    return _move_tip(options, "approach")
+
+
+def withdraw(options: argparse.Namespace) -> int:
+    """Take the tip away from the sample, whatever the instrument is doing."""
+    return _move_tip(options, "withdraw")
+
+
 def drivers(options: argparse.Namespace) -> int:
     """List the installed drivers."""
     del options
@@ -151,6 +161,13 @@ def _connect(options: argparse.Namespace) -> "Microscope":
     return connect(options.address, token=_token(options))
 
 
+def _move_tip(options: argparse.Namespace, way: str) -> int:
+    with _connect(options) as scope, scope.control(purpose=f"twinscope {way}"):
+        position = scope.approach() if way == "approach" else scope.withdraw()
+    print(f"the tip is at z = {position.z * 1e9:.4f} nm")
+    return 0
+
+
 def _request(options: argparse.Namespace) -> "ScanRequest":
     """Make the scan that is asked for, and see that its results have a place to go."""
     from twinscope.requests import ScanFrame, ScanRequest
@@ -158,6 +175,8 @@ def _request(options: argparse.Namespace) -> "ScanRequest":
     for path in (options.output, options.png):
         if path is not None and path.exists() and not options.overwrite:
             raise InvalidRequestError(f"{path} exists already: choose another name, or give --overwrite")
+    if options.png is not None and options.png.suffix.lower() != ".png":
+        raise InvalidRequestError(f"the picture {options.png} is to be a PNG: expected a name that ends in .png")
     return ScanRequest(
         frame=ScanFrame(size=options.size, center=options.center, angle=options.angle),
         pixels=options.pixels,
@@ -253,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data_option(sub)
     _add_token_option(sub)
 
-    for name, command in (("status", status), ("watch", watch)):
+    for name, command in (("status", status), ("watch", watch), ("approach", approach), ("withdraw", withdraw)):
         _add_address_options(add(name, command))
 
     sub = add("scan", scan)

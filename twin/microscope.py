@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from twinscope.acquisition import Acquisition, all_channels
+from twinscope.acquisition import Acquisition
 from twinscope.capabilities import Capabilities
 from twinscope.errors import LeaseError, TwinscopeError
 from twinscope.protocol import LONGEST_WAIT, Transport
@@ -185,17 +185,16 @@ class Microscope:
         BusyError
             When something else is in progress.
         """
-        return self.acquire(
-            ScanRequest(
-                frame=frame,
-                pixels=pixels,
-                channels=all_channels(channels),
-                heights=None if heights is None else tuple(heights),
-                direction=direction,
-                slow_direction=slow_direction,
-                line_time=line_time,
-            )
-        )
+        request = {
+            "frame": frame,
+            "pixels": pixels,
+            "channels": _names(channels),
+            "heights": heights,
+            "direction": direction,
+            "slow_direction": slow_direction,
+            "line_time": line_time,
+        }
+        return self.acquire(ScanRequest.from_dict(request))
 
     def spectroscopy(
         self,
@@ -215,15 +214,14 @@ class Microscope:
         BusyError
             When something else is in progress.
         """
-        return self.acquire(
-            SpectroscopyRequest(
-                swept=swept,
-                positions=tuple(positions),
-                sweep=sweep,
-                channels=all_channels(channels),
-                point_time=point_time,
-            )
-        )
+        request = {
+            "swept": swept,
+            "positions": positions,
+            "sweep": sweep,
+            "channels": _names(channels),
+            "point_time": point_time,
+        }
+        return self.acquire(SpectroscopyRequest.from_dict(request))
 
     def acquire(self, request: AcquisitionRequest) -> Acquisition:
         """Begin what a request asks for."""
@@ -297,6 +295,11 @@ class _Control:
                 return
             except TwinscopeError as exc:
                 log.warning("control of the instrument could not be renewed: %s", exc)
+
+
+def _names(channels: Sequence[str]) -> Sequence[str]:
+    """Accept one name where a list is meant."""
+    return [channels] if isinstance(channels, str) else channels
 
 
 def connect(address: str = "localhost", *, token: str | None = None, timeout: float = 10.0) -> Microscope:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from twinscope._optional import import_optional
-from twinscope.errors import InvalidRequestError
 from twinscope.results import Axis, ChannelData, Measurement
 
 if TYPE_CHECKING:
@@ -67,11 +66,13 @@ def save_picture(measurement: Measurement, path: Path, channel: str | None = Non
 
 
 def _draw_image(ax: "Axes", data: ChannelData, layer: tuple[int, ...]) -> None:
-    if not np.isfinite(data.values[layer]).any():
-        raise InvalidRequestError(f"{data.name} has no values to draw: nothing was measured yet")
     y, x = data.axes[-2:]
     image = ax.imshow(
-        data.values[layer], cmap="gray", origin="lower", extent=(*_edges(x), *_edges(y)), interpolation="nearest"
+        np.ma.masked_invalid(data.values[layer]),
+        cmap="gray",
+        origin="lower",
+        extent=(*_edges(x), *_edges(y)),
+        interpolation="nearest",
     )
     ax.set_xlabel("x (nm)")
     ax.set_ylabel("y (nm)")
@@ -79,7 +80,10 @@ def _draw_image(ax: "Axes", data: ChannelData, layer: tuple[int, ...]) -> None:
     if layer:
         title += f", z = {data.axes[0].values[layer[0]] * 1e12:.0f} pm"
     ax.set_title(title, fontsize="medium")
-    ax.figure.colorbar(image, ax=ax, label=data.unit)
+    if np.isfinite(data.values[layer]).any():
+        ax.figure.colorbar(image, ax=ax, label=data.unit)
+    else:
+        ax.text(0.5, 0.5, "not measured", ha="center", va="center", transform=ax.transAxes)
 
 
 def _edges(axis: Axis) -> tuple[float, float]:

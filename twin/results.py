@@ -1,7 +1,7 @@
 """What a microscope gives back: arrays with name, unit and axes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ class ChannelData:
         return self.values.shape
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Measurement(Mapping[str, ChannelData]):
     """Result of an acquisition: a mapping from channel names to their data.
 
@@ -88,7 +88,7 @@ class Measurement(Mapping[str, ChannelData]):
 
     request: AcquisitionRequest
     channels: Mapping[str, ChannelData]
-    metadata: Mapping[str, Any] = field(repr=False)
+    metadata: Mapping[str, Any]
 
     def __getitem__(self, name: str) -> ChannelData:
         try:
@@ -101,6 +101,10 @@ class Measurement(Mapping[str, ChannelData]):
 
     def __len__(self) -> int:
         return len(self.channels)
+
+    def __repr__(self) -> str:
+        recorded = ", ".join(f"{data.name} {data.shape} {data.unit}" for data in self.values())
+        return f"<{type(self).__name__} {self.metadata.get('id')}: {recorded}>"
 
     @property
     def complete(self) -> bool:

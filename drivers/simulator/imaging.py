@@ -19,7 +19,8 @@ from twinscope.kernels import (
 )
 
 # Spacing of the heights (Å) at which the probe is relaxed: fixed near the sample, where the force rises steeply, and in
-# proportion to the height farther out, where it falls off as a power of the distance.
+# proportion to the height farther out, where it falls off as a power of the distance. The heights are the rungs of one
+# ladder from z = 0 on: a layer is the same whatever is measured with it.
 _STEP = 0.1
 _RELATIVE_STEP = 0.03
 # Above the oscillation the approach only has to lead the probe to its branch, in steps that grow by this factor.
@@ -75,9 +76,12 @@ class Imaging:
     def _levels(self, centres: np.ndarray) -> np.ndarray:
         """Heights (Å), from far to near, that carry every oscillation around `centres`."""
         half = self.cantilever.amplitude / 2
-        levels = [centres.min() - half]
-        while levels[-1] < centres.max() + half:
-            levels.append(levels[-1] + max(_STEP, _RELATIVE_STEP * levels[-1]))
+        ladder = [0.0]
+        while ladder[-1] < centres.max() + half:
+            ladder.append(ladder[-1] + max(_STEP, _RELATIVE_STEP * ladder[-1]))
+        # One rung below the lowest point, for the interpolation.
+        below = int(np.searchsorted(ladder, centres.min() - half)) - 1
+        levels = ladder[max(below, 0) :]
         while levels[-1] < _START or len(levels) < _LEVELS:
             levels.append(levels[-1] + _LEAD_IN_GROWTH * (levels[-1] - levels[-2]))
         return np.array(levels[::-1])

@@ -33,7 +33,7 @@ def test_the_version_stands_in_one_place() -> None:
 
 def test_help_names_every_command() -> None:
     text = run("--help").stdout
-    for command in ("serve", "status", "watch", "scan", "simulate", "drivers", "demo"):
+    for command in ("serve", "status", "watch", "approach", "withdraw", "scan", "simulate", "drivers", "demo"):
         assert command in text
         assert "usage" in run(command, "--help").stdout
 
@@ -72,6 +72,10 @@ def test_scan_and_status_and_watch_work_on_a_server(server: ServerProcess, tmp_p
     assert status.returncode == 0
     assert "idle" in status.stdout
     assert "frequency_shift (Hz)" in status.stdout
+    assert "range of x   -50 to 50 nm" in status.stdout
+    assert "5.0000 nm" in run("withdraw", "--address", server.uri).stdout
+    assert "withdrawn" in run("status", "--address", server.uri).stdout
+    assert "0.3700 nm" in run("approach", "--address", server.uri).stdout
     watched = run("watch", "--address", server.uri)
     assert watched.returncode == 0
     assert scan.metadata["id"] in watched.stdout
@@ -83,7 +87,8 @@ def test_ctrl_c_withdraws_the_tip_and_leaves_readable_files(serve: Serve, tmp_pa
     with twinscope.connect(server.uri) as scope:
         scope.wait_ready(60)
         command = [sys.executable, "-m", "twinscope", "scan", "--address", server.uri, "--pixels", "16x300"]
-        command += ["--size", "1", "--line-time", "0.1", "--output", str(data)]
+        command += ["--size", "1", "--line-time", "0.1", "--heights", "400:380:3"]
+        command += ["--output", str(data), "--png", str(tmp_path / "partial.png")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             deadline = time.monotonic() + 60
             while (acquisition := scope.current_acquisition()) is None or acquisition.progress().done < 3:
@@ -101,7 +106,8 @@ def test_ctrl_c_withdraws_the_tip_and_leaves_readable_files(serve: Serve, tmp_pa
     for path in (data, Path(acquisition.file)):
         stored = twinscope.load(path)
         assert stored.metadata["state"] == "aborted"
-        assert np.isfinite(stored["frequency_shift"].values[:3]).all()
+        assert np.isfinite(stored["frequency_shift"].values[0, :3]).all()
+    assert (tmp_path / "partial.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -115,6 +121,7 @@ def test_ctrl_c_withdraws_the_tip_and_leaves_readable_files(serve: Serve, tmp_pa
         (["simulate", "benzene", "--pixels", "0"], 2, "pixels[0] is 0"),
         (["simulate", "benzene", "--size", "-1"], 2, "size"),
         (["simulate", "benzene", "--size", "nan"], 2, "nan"),
+        (["simulate", "benzene", "--png", "picture.foo"], 2, ".png"),
         (["simulate", "benzene", "--heights", "400:350"], 2, "450:360:10"),
         (["simulate", "benzene", "--heights", "40:35:2"], 2, "outside its range"),
         (["serve", "--driver", "nanoscope"], 2, "unknown driver 'nanoscope': installed drivers are simulator"),

@@ -77,6 +77,21 @@ def test_lines_come_in_the_order_of_measurement_with_their_address(ramp: twinsco
     np.testing.assert_array_equal(lines[2].values["at_x"], image["at_x"].values[2])
 
 
+def test_a_result_knows_where_and_when_it_was_taken(ramp: twinscope.Microscope) -> None:
+    with ramp.control():
+        ramp.move_to(x=1e-9, z=2e-9)
+        result = scan(ramp).result()
+    assert result.metadata["position"] == {"x": 1e-9, "y": 0.0, "z": 2e-9}
+    assert result.metadata["instrument_time"] == pytest.approx(0.1)
+    assert len(repr(result)) < 200
+
+
+@pytest.mark.parametrize("change", [{"heights": 4e-10}, {"channels": None}, {"channels": 7}, {"pixels": None}])
+def test_a_scan_with_a_wrong_kind_of_value_is_refused(ramp: twinscope.Microscope, change: dict[str, object]) -> None:
+    with ramp.control(), pytest.raises(InvalidRequestError, match=next(iter(change))):
+        scan(ramp, **change)
+
+
 def test_any_client_can_read_an_acquisition_by_its_id_later(ramp: twinscope.Microscope) -> None:
     with ramp.control():
         first = scan(ramp)
