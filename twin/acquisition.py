@@ -1,5 +1,6 @@
 """An acquisition on the client's side."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Acquisition:
     """A scan or a spectroscopy, in progress or over. Get it from :class:`~twinscope.Microscope`.
 
     Data are fetched once, in the order in which they were measured, into one array; it does not matter how late a
-    client joins, or how often it loses the connection.
+    client joins, or how often it loses the connection. Any thread may use it.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Acquisition:
         shape = (self.request.trace_count, len(self.channels), self.request.trace_length)
         self._traces = np.full(shape, np.nan, dtype="<f4")
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self.request.trace_count
@@ -178,11 +180,15 @@ class Acquisition:
 
     def _pull(self, timeout: float) -> None:
         """Fetch what is new, waiting up to `timeout` seconds when there is nothing."""
-        reply = self._transport.call("pull", id=self.id, offset=self._bytes, timeout=timeout)
-        raw = self._traces.reshape(-1).view(np.uint8)
-        raw[self._bytes : self._bytes + len(reply.payload)] = np.frombuffer(reply.payload, np.uint8)
-        self._bytes += len(reply.payload)
-        self._status = reply.result
+        offset = self._bytes
+        reply = self._transport.call("pull", id=self.id, offset=offset, timeout=timeout)
+        end = offset + len(reply.payload)
+        # Several threads may fetch the same part at once: it is the same bytes, and none may be counted twice.
+        with self._lock:
+            self._traces.reshape(-1).view(np.uint8)[offset:end] = np.frombuffer(reply.payload, np.uint8)
+            self._bytes = max(self._bytes, end)
+            if not self._is_over:
+                self._status = reply.result
 
     def _line(self, index: int) -> Line:
         address = self.request.address(index) if isinstance(self.request, ScanRequest) else None

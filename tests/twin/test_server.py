@@ -89,6 +89,23 @@ with twinscope.connect(sys.argv[1]) as scope:
     assert sum(state == "running" for _, _, state in seen) > 10, "the lines came after the scan, not during it"
 
 
+def test_threads_may_share_an_acquisition(scope) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with scope.control():
+        acquisition = scan(scope, pixels=(64, 200), channels=["frequency_shift", "z"])
+        with ThreadPoolExecutor(4) as pool:
+            followers = [
+                pool.submit(lambda: [line.values["z"].mean() for line in acquisition.lines()]) for _ in range(3)
+            ]
+            pool.submit(lambda: [acquisition.progress() for _ in range(200)]).result()
+        result = acquisition.result()
+    for follower in followers:
+        np.testing.assert_allclose(follower.result(), 3.6e-10, rtol=1e-6)
+    again = scope.acquisition(acquisition.id).result()
+    np.testing.assert_array_equal(result["frequency_shift"], again["frequency_shift"])
+
+
 def test_a_client_that_joins_late_gets_everything(scope, server: ServerProcess) -> None:
     with scope.control():
         result = scan(scope).result()
