@@ -37,8 +37,7 @@ class PyroTransport:
         self.uri = uri_of(address)
         self._token = token
         self._timeout = timeout
-        self._local = threading.local()
-        self._proxies: list[Pyro5.api.Proxy] = []
+        self._proxies: dict[threading.Thread, Pyro5.api.Proxy] = {}
         self._lock = threading.Lock()
         self._closed = False
         hello = self.call("hello").result
@@ -67,32 +66,39 @@ class PyroTransport:
         """Close all connections."""
         with self._lock:
             self._closed = True
-            proxies, self._proxies = self._proxies, []
-        for proxy in proxies:
-            # The thread that made it may have ended; closing is all that is still done with it.
-            proxy._pyroClaimOwnership()
-            proxy._pyroRelease()
+            proxies = list(self._proxies.values())
+            self._proxies.clear()
+        _release(proxies)
 
     def _proxy(self) -> Pyro5.api.Proxy:
-        if self._closed:
-            raise RemoteError(f"the connection to {self.uri} is closed: connect again")
-        proxy = getattr(self._local, "proxy", None)
-        if proxy is None:
-            proxy = Pyro5.api.Proxy(self.uri)
-            proxy._pyroHandshake = {"token": self._token, "protocol": VERSION}
-            # The server may take its time to wait before it answers.
-            proxy._pyroTimeout = self._timeout + LONGEST_WAIT
-            self._local.proxy = proxy
-            with self._lock:
-                self._proxies.append(proxy)
+        """Return the connection of this thread."""
+        thread = threading.current_thread()
+        with self._lock:
+            if self._closed:
+                raise RemoteError(f"the connection to {self.uri} is closed: connect again")
+            proxy = self._proxies.get(thread)
+            if proxy is not None:
+                return proxy
+            # A connection occupies a thread of the server, also when ours has ended.
+            orphans = [self._proxies.pop(owner) for owner in list(self._proxies) if not owner.is_alive()]
+            proxy = self._proxies[thread] = Pyro5.api.Proxy(self.uri)
+        _release(orphans)
+        proxy._pyroHandshake = {"token": self._token, "protocol": VERSION}
+        # The server may take its time to wait before it answers.
+        proxy._pyroTimeout = self._timeout + LONGEST_WAIT
         return proxy
 
     def _forget(self, proxy: Pyro5.api.Proxy) -> None:
         """Drop a broken connection; the next call makes a new one."""
-        self._local.proxy = None
         with self._lock:
-            if proxy in self._proxies:
-                self._proxies.remove(proxy)
+            self._proxies.pop(threading.current_thread(), None)
+        proxy._pyroRelease()
+
+
+def _release(proxies: list[Pyro5.api.Proxy]) -> None:
+    for proxy in proxies:
+        # Another thread made it; closing is all that is still done with it.
+        proxy._pyroClaimOwnership()
         proxy._pyroRelease()
 
 

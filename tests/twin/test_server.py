@@ -106,6 +106,16 @@ def test_threads_may_share_an_acquisition(scope) -> None:
     np.testing.assert_array_equal(result["frequency_shift"], again["frequency_shift"])
 
 
+def test_threads_that_have_ended_leave_no_connections(server: ServerProcess) -> None:
+    transport = PyroTransport(server.uri)
+    for _ in range(100):
+        thread = threading.Thread(target=transport.call, args=("state",))
+        thread.start()
+        thread.join()
+    assert len(transport._proxies) <= 2
+    transport.close()
+
+
 def test_a_client_that_joins_late_gets_everything(scope, server: ServerProcess) -> None:
     with scope.control():
         result = scan(scope).result()
