@@ -179,6 +179,14 @@ def test_interpolation_is_exact_for_cubics_and_at_the_heights(z):
     np.testing.assert_allclose(interpolation_weights(z, z), np.eye(len(z)), atol=1e-12)
 
 
+@GRIDS
+def test_interpolation_uses_the_four_nearest_heights(z):
+    between = (z[40] + z[41]) / 2
+    assert np.nonzero(interpolation_weights(between, z))[0].tolist() == [39, 40, 41, 42]
+    assert np.nonzero(interpolation_weights((z[0] + z[1]) / 2, z))[0].tolist() == [0, 1, 2, 3]
+    assert np.nonzero(interpolation_weights((z[-1] + z[-2]) / 2, z))[0].tolist() == [117, 118, 119, 120]
+
+
 def test_repeated_heights_do_not_change_an_interpolation():
     z = np.array([6.0, 5.0, 5.0, 4.0, 3.0, 3.0, 3.0, 2.0])
     once = np.array([6.0, 5.0, 4.0, 3.0, 2.0])

@@ -171,6 +171,14 @@ def test_a_probe_that_starts_on_a_nucleus_is_flagged_and_harms_no_other(benzene,
     np.testing.assert_allclose(result.force_z[:, 1:], alone.force_z, rtol=0, atol=TOLERANCE[dtype])
 
 
+def test_a_minimum_so_flat_that_its_force_is_rounding_is_converged(benzene):
+    # Near the middle of the ring the probe is about to snap at some height; there one step in float32 is never short.
+    x, y = np.array([0.0793651, 0.2380952, 0.3968254]), np.array([0.2380952, 0.3968254, 0.5555556, 0.7142857])
+    points = np.stack(np.meshgrid([x, -x], [y, -y]), axis=-1).reshape(-1, 2).astype("float32")
+    result = relax_columns(benzene("float32"), CO, points, HEIGHTS.astype("float32"))
+    assert np.asarray(result.converged).all()
+
+
 @pytest.mark.parametrize("start", [5.2, 4.6, 4.0, 3.3])
 def test_what_is_called_converged_is_in_equilibrium_wherever_the_tip_starts(reference, benzene, start, dtype):
     # The tip appears inside of the molecule: the probe may find no rest, but then it must say so.
@@ -218,6 +226,18 @@ def test_a_probe_that_is_pushed_harder_than_its_spring_bears_buckles(nothing, dt
     np.testing.assert_allclose(y, 0, atol=1e-3)
     np.testing.assert_allclose(force, 0.25 / 16.0217662 * x / (0.02 + x) * (3 - z), rtol=1e-4)
     np.testing.assert_allclose(force, force_of_gold(heights[-1].astype(float) - 3 + z), rtol=1e-3)
+
+
+def test_a_probe_balanced_on_a_saddle_is_not_called_converged(dtype):
+    # Exactly above an atom nothing says to which side the probe should fall, once it is pushed beyond k R.
+    adatom = Atoms(np.array([79]), np.zeros((1, 3), dtype))
+    result = relax_columns(adatom, CO, np.zeros((3, 2), dtype), (HEIGHTS - 0.3).astype(dtype), GOLD)
+    upright = np.linalg.norm(np.asarray(result.displacement)[..., :2], axis=-1) < 0.01
+    unstable = np.asarray(result.force_z) > 0.05
+    converged = np.asarray(result.converged)
+    assert converged[:5].all()
+    assert (upright & unstable).any()
+    assert not converged[upright & unstable].any()
 
 
 def test_the_forces_of_sample_and_surface_add_up(reference, dtype):
