@@ -15,7 +15,6 @@ PLAIN = (
     "PTCDA__Xe",
     "C60__Xe",
     "benzeneBrCl2__CO_point",
-    "dibenzothianthrene__CO_point",
     "formic_acid_dimer__CO_point",
     "water_dimer__Xe",
 )
@@ -23,8 +22,6 @@ PLAIN = (
 QUADRUPOLE = (
     "PTCDA__CO_dz2",
     "FePc__CO_dz2",
-    "benzeneBrCl2__CO_dz2",
-    "camphor_1S__CO_dz2",
     "pentacene__CO_dz2_close",
     "water_dimer__CO_dz2",
     "graphene_N3vac__CO_dz2_periodic",
