@@ -18,8 +18,9 @@ def check_atoms(atoms: Atoms) -> None:
         _check_finite("atoms.charges", atoms.charges)
     for number in np.unique(np.asarray(atoms.numbers)):
         atomic_number(int(number))
-    if min(atoms.periodic_images) < 0:
-        raise ValueError(f"atoms.periodic_images is {atoms.periodic_images}: expected three counts >= 0")
+    images = atoms.periodic_images
+    if len(images) != 3 or any(n != int(n) or n < 0 for n in images):
+        raise ValueError(f"atoms.periodic_images is {images}: expected three whole numbers >= 0")
     if atoms.cell is None:
         if any(atoms.periodic_images):
             raise ValueError(f"atoms.periodic_images is {atoms.periodic_images} but atoms.cell is None: give the cell")
@@ -31,6 +32,9 @@ def check_atoms(atoms: Atoms) -> None:
 def check_tip(tip: Tip) -> None:
     """Raise ValueError when `tip` is no tip: an unknown element, a rest position or a stiffness that cannot be."""
     atomic_number(tip.element)
+    for name, values, count in (("rest", tip.rest, 3), ("stiffness", tip.stiffness, 4)):
+        if len(values) != count:
+            raise ValueError(f"tip.{name} is {values}: expected {count} numbers")
     x0, y0, length = tip.rest
     if _known(x0, y0, length) and not length > np.hypot(x0, y0):
         raise ValueError(f"tip.rest is {tip.rest}: the length R must exceed the lateral offset")

@@ -55,8 +55,10 @@ class PairSites:
         nine sums over sites are then two matrix products of g and h with the monomials of the site coordinates.
         Written as nine sums, XLA would evaluate the radial function nine times.
         """
-        # Monomials of coordinates lose digits far from the origin, so it is moved to the middle of the points.
-        origin = jnp.mean(points, axis=1)
+        # Monomials of coordinates lose digits far from the origin, so it is moved to the middle of the sites: points
+        # far from there feel next to nothing. Sites that only fill the array up do not count.
+        acting = (self.c12 != 0) | (self.coulomb != 0)
+        origin = jnp.sum(jnp.where(acting[:, None], self.positions, 0), axis=0) / jnp.maximum(jnp.sum(acting), 1)
         x, y, z = points - origin[:, None]
         sites = self.positions - origin
         sx, sy, sz = sites[:, 0], sites[:, 1], sites[:, 2]

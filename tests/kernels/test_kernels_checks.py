@@ -38,7 +38,7 @@ def spoilt(array, value):
         ("cell", np.eye(2), r"atoms.cell has shape \(2, 2\): expected \(3, 3\)"),
         ("cell", spoilt(np.eye(3), INF), r"atoms.cell\[2, 2\] is inf: expected finite"),
         ("periodic_images", (1, 1, 0), r"periodic_images is \(1, 1, 0\) but atoms.cell is None: give the cell"),
-        ("periodic_images", (0, -1, 0), r"periodic_images is \(0, -1, 0\): expected three counts >= 0"),
+        ("periodic_images", (0, -1, 0), r"periodic_images is \(0, -1, 0\): expected three whole numbers >= 0"),
     ],
 )
 def test_atoms_that_cannot_be_simulated_are_refused(part, value, text):

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twinscope.kernels import Atoms, PairSites, Plane, Tip, pair_sites
+from twinscope.kernels import Atoms, PairSites, Plane, Tip, pair_sites, relax_columns
 from twinscope.kernels._terms import bucket
 
 SEVERAL_CHARGES = ((-0.3, 0.8), (0.5, 0.0), (0.7, 0.0), (-0.2, -0.25))
@@ -196,3 +196,32 @@ def test_a_plane_of_an_unknown_element_is_refused():
         Plane.of("Aq", 0.059, 0.0, "O")
     with pytest.raises(ValueError, match="unknown element 0"):
         Plane.of("Au", 0.059, 0.0, 0)
+
+
+def test_a_distant_column_does_not_spoil_the_others():
+    atoms = Atoms(np.array([6, 8]), np.array([[0, 0, 0], [1.2, 0, 0]], np.float32), np.array([0.3, -0.3], np.float32))
+    near = np.array([[0.3, 0.2], [1.0, -0.5]], np.float32)
+    heights = np.arange(8, 5.9, -0.1, dtype=np.float32)
+    alone = relax_columns(atoms, Tip(), near, heights)
+    together = relax_columns(atoms, Tip(), np.vstack([near, [[1000, 500]]]).astype(np.float32), heights)
+    np.testing.assert_allclose(together.force_z[:, :2], alone.force_z, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rest": (0, 0)}, r"tip\.rest is \(0, 0\): expected 3"),
+        ({"stiffness": (0.25, 0.25, 0)}, r"tip\.stiffness.*expected 4"),
+    ],
+)
+def test_a_tip_with_too_few_numbers_is_refused(change, message):
+    atoms = Atoms(np.array([6]), np.zeros((1, 3), np.float32))
+    with pytest.raises(ValueError, match=message):
+        relax_columns(atoms, Tip(**change), np.zeros((1, 2)), np.array([8.0, 7.0]))
+
+
+@pytest.mark.parametrize("images", [(1, 1), (1, 1, 0, 1), (1.5, 1, 0), (-1, 0, 0)])
+def test_periodic_images_are_three_whole_numbers(images):
+    atoms = Atoms(np.array([6]), np.zeros((1, 3), np.float32), None, np.eye(3) * 5, images)
+    with pytest.raises(ValueError, match=r"periodic_images is .*three whole numbers"):
+        relax_columns(atoms, Tip(), np.zeros((1, 2)), np.array([8.0, 7.0]))
