@@ -6,8 +6,8 @@ is about to snap, or a far start) are gathered and relaxed further by Levenberg 
 is positive definite. The path follows the physical branch: the minimum that is connected to the probe's rest position
 far away.
 
-On PTCDA this takes about one evaluation of force and Hessian per slice; FIRE, as the reference codes use it, takes
-24 to 92 of forces alone.
+On the PTCDA of the reference data (20 slices of 0.1 Å, down to 3 Å) this takes 1.5 to 1.8 evaluations of force and Hessian
+per slice; FIRE, as the reference codes use it, takes 24 to 92 of forces alone.
 """
 
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ def approach(
     lateral
         x and y of the anchor, in Å, shape (2, n).
     heights
-        z of the anchor, in Å, shape (nz,), from far to near. Equal neighbours are allowed and cost next to nothing.
+        z of the anchor, in Å, shape (nz,), from far to near. Equal neighbours are allowed; each costs one evaluation.
     tolerance
         See :func:`step_tolerance`.
 

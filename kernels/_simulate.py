@@ -85,7 +85,7 @@ def relax_columns(atoms: Atoms, tip: Tip, points: ArrayLike, heights: ArrayLike,
     field = ForceField((sites, *terms), Spring.of(tip, dtype))
 
     count, levels = len(points), len(heights)
-    # Repeating the last height fills the stack to its bucket; those slices are settled from the start.
+    # Repeating the last height fills the stack to its bucket; each of those slices costs one evaluation.
     z = jnp.pad(jnp.asarray(heights, dtype), (0, bucket(levels, smallest=8) - levels), mode="edge")
     size = _tile_size(count, len(sites.c6))
     lateral = jnp.pad(jnp.asarray(points, dtype), ((0, -count % size), (0, 0)), mode="edge").T

@@ -1,6 +1,6 @@
 """The terms of the force field: each gives force and Hessian at many points at once.
 
-A *term* is a pytree with one method, ``force_and_hessian(points, anchor_frame)``. Points are (3, n) arrays; a
+A *term* is a pytree with one method, ``force_and_hessian(points)``. Points are (3, n) arrays; a
 Hessian is a tuple of its six independent components ``(xx, xy, xz, yy, yz, zz)``, each of shape (n,). Separate
 components instead of one (n, 3, 3) array are what XLA turns into fast code on CPU.
 """

@@ -15,7 +15,15 @@ from typing import Any
 from twinscope import _checks
 from twinscope._version import __version__
 from twinscope.drivers.base import Driver
-from twinscope.errors import AbortedError, BusyError, DriverError, InvalidRequestError, NotFoundError, TwinscopeError
+from twinscope.errors import (
+    AbortedError,
+    BusyError,
+    DriverError,
+    InvalidRequestError,
+    NotFoundError,
+    StoreError,
+    TwinscopeError,
+)
 from twinscope.lease import Lease, LeaseBook
 from twinscope.record import Record
 from twinscope.requests import AcquisitionRequest, ScanRequest
@@ -104,8 +112,17 @@ class Instrument:
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
-        """Begin to open the driver; the status is "warming" until that is done."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        """Begin to open the driver; the status is "warming" until that is done.
+
+        Raises
+        ------
+        StoreError
+            When the directory cannot be made.
+        """
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise StoreError(f"the directory {self._directory} for the data cannot be made: {exc}") from exc
         self._worker.start()
 
     def close(self) -> None:

@@ -109,10 +109,11 @@ class Record:
 
     def end(self, error: TwinscopeError | None) -> None:
         """Say that nothing more will come; without an error it must be complete or aborted."""
-        if error is None and self.abort_requested:
-            error = AbortedError(f"acquisition {self.id} was aborted after {self._progress_text()}")
-        elif error is None and self.traces_done < len(self._traces):
-            error = DriverError(f"the driver ended acquisition {self.id} after {self._progress_text()}")
+        if error is None and self.traces_done < len(self._traces):
+            if self.abort_requested:
+                error = AbortedError(f"acquisition {self.id} was aborted after {self._progress_text()}")
+            else:
+                error = DriverError(f"the driver ended acquisition {self.id} after {self._progress_text()}")
         state = AcquisitionState.DONE
         if error is not None:
             state = AcquisitionState.ABORTED if isinstance(error, AbortedError) else AcquisitionState.FAILED
@@ -137,11 +138,6 @@ class Record:
         """Return when there are bytes after `offset`, the acquisition is over, or the time (s) is."""
         with self._changed:
             self._changed.wait_for(lambda: self._bytes_done() > offset or self.state.is_final, timeout)
-
-    def wait_final(self, timeout: float) -> bool:
-        """Wait until the acquisition is over; False when the time (s) was over first."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self.state.is_final, timeout)
 
     def progress(self) -> dict[str, Any]:
         """Tell how far it is, as plain data."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # Room for the closing JSON, which is written in place.
 _END_BYTES = 16384
+# HDF5 reports most failures of the disk as OSError, those of a flush or a close also as RuntimeError.
+_HDF5_ERRORS = (OSError, RuntimeError)
 # Viewers look for the version of the layout in this attribute.
 _NSID_VERSION = "0.0.7"
 
@@ -82,7 +84,7 @@ class AcquisitionFile:
                     self._datasets[name][place] = values
             self._file["progress/traces_done"][()] = first + len(traces)
             self._file.flush()
-        except OSError as exc:
+        except _HDF5_ERRORS as exc:
             raise StoreError(f"{self._path} cannot be written: {exc}: is the disk full?") from exc
 
     def finish(self, state: AcquisitionState, error: str | None, warnings: list[str]) -> None:
@@ -100,7 +102,7 @@ class AcquisitionFile:
             self._file.close()
             with self._path.open("rb") as file:
                 os.fsync(file.fileno())
-        except OSError as exc:
+        except _HDF5_ERRORS as exc:
             raise StoreError(f"{self._path} cannot be closed: {exc}") from exc
         finally:
             self._file = None
@@ -112,7 +114,7 @@ class AcquisitionFile:
             self._file = h5py.File(self._path, "x", locking=False)
             self._datasets = _write_structure(self._file, self._request, self._channels, metadata)
             self._file.flush()
-        except OSError as exc:
+        except _HDF5_ERRORS as exc:
             raise StoreError(f"{self._path} cannot be made: {exc}") from exc
 
     def _place(self, channel: str, number: int) -> tuple[str, tuple[int, ...]]:

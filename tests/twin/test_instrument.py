@@ -434,3 +434,54 @@ def test_instruments_may_share_a_directory(instrument) -> None:
             assert acquisition.result().complete
             files.add(acquisition.file)
     assert len(files) == 6
+
+
+def test_an_abort_after_the_last_trace_changes_nothing(instrument, ramp_driver) -> None:
+    class Late(ramp_driver):
+        def poll(self) -> bool:
+            going = super().poll()
+            if self.index == self.request.trace_count:
+                self.sink.abort_requested = True
+            return going
+
+    scope = twinscope.Microscope(transport=LocalTransport(instrument(Late())))
+    with scope.control():
+        assert scan(scope).result().complete
+
+
+def test_old_acquisitions_leave_the_memory_and_stay_on_disk(ramp: twinscope.Microscope, monkeypatch) -> None:
+    monkeypatch.setattr("twinscope.instrument._KEPT_BYTES", 400)
+    with ramp.control():
+        acquisitions = []
+        for _ in range(4):
+            acquisitions.append(scan(ramp))
+            acquisitions[-1].wait()
+    assert ramp.acquisition(acquisitions[-1].id).result().complete
+    with pytest.raises(NotFoundError, match="old ones are files"):
+        ramp.acquisition(acquisitions[0].id)
+    assert twinscope.load(acquisitions[0].file).complete
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("flush failed")])
+def test_a_file_that_cannot_be_written_harms_no_later_scan(ramp: twinscope.Microscope, monkeypatch, error) -> None:
+    import h5py
+
+    def full(self) -> None:
+        raise error
+
+    with ramp.control():
+        with monkeypatch.context() as patch:
+            patch.setattr(h5py.File, "flush", full)
+            with pytest.raises(twinscope.TwinscopeError, match=str(error)):
+                scan(ramp).result()
+        assert ramp.state().status is Status.IDLE
+        assert scan(ramp).result().complete
+
+
+def test_a_directory_that_cannot_be_made_is_named(ramp_driver, tmp_path) -> None:
+    from twinscope.errors import StoreError
+    from twinscope.instrument import Instrument
+
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file/data"):
+        Instrument(ramp_driver(), tmp_path / "file" / "data").start()
