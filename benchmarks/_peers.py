@@ -8,6 +8,7 @@ import socket
 import sys
 
 import Pyro5.api
+
 from twinscope import _pyro
 
 PING_BYTES = 256

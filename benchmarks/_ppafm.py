@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from twinscope.kernels import COULOMB, Atoms, ScanGrid, Tip, atomic_number, mixed_coefficients
 
 # Step, size and bottom of the force-field grid, in Å: ppafm's usual step, and little more than the probe can reach.

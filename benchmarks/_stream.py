@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 import twinscope
 from twinscope.acquisition import Acquisition, Line
 

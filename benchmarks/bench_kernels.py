@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from _ppafm import MONOPOLE, QUADRUPOLE, Peer, is_installed
 from _report import Figure, Report, arguments, duration, interleaved
+
 from twinscope.drivers.simulator.sample import load_sample
 from twinscope.kernels import Atoms, Cantilever, ScanGrid, Tip, frequency_shift, pair_sites, simulate
 

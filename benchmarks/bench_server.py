@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import Pyro5.api
-import twinscope
 from _peers import RawClient
 from _processes import helper, serving
 from _report import Figure, Report, arguments, formatted, interleaved
 from _stream import followed
+
+import twinscope
 from twinscope.remote import PyroTransport
 
 _CHANNELS = ("frequency_shift", "force_z", "z", "converged")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import twinscope
 from _processes import cache, serving
 from _report import Figure, Report, arguments, interleaved
+
+import twinscope
 
 _CLIENT = """
 import sys, twinscope

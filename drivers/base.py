@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+
 from twinscope.capabilities import Capabilities
 from twinscope.requests import ScanRequest, SpectroscopyRequest
 from twinscope.state import Position, TipState

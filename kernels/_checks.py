@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+
 from twinscope.kernels._elements import atomic_number
 from twinscope.kernels._types import ArrayLike, Atoms, Cantilever, Tip
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from twinscope.kernels._checks import check_cantilever, check_heights
 from twinscope.kernels._constants import NEWTON_PER_METRE
 from twinscope.kernels._types import ArrayLike, Cantilever

@@ -6,8 +6,8 @@ is about to snap, or a far start) are gathered and relaxed further by Levenberg 
 is positive definite. The path follows the physical branch: the minimum that is connected to the probe's rest position
 far away.
 
-On the PTCDA of the reference data (20 slices of 0.1 Å, down to 3 Å) this takes 1.5 to 1.8 evaluations of force and Hessian
-per slice; FIRE, as the reference codes use it, takes 24 to 92 of forces alone.
+On the PTCDA of the reference data (20 slices of 0.1 Å, down to 3 Å) this takes 1.5 to 1.8 evaluations of force and
+Hessian per slice; FIRE, as the reference codes use it, takes 24 to 92 of forces alone.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from twinscope.kernels._spring import Spring
 from twinscope.kernels._symmetric import add, is_positive_definite, shifted, smallest_eigenvalue, solve
 from twinscope.kernels._terms import Hessian, Term, Vector

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+
 from twinscope.kernels._checks import check_atoms, check_heights, check_points, check_tip
 from twinscope.kernels._relax import ForceField, approach, step_tolerance
 from twinscope.kernels._spring import Spring

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+
 from twinscope.kernels._constants import NEWTON_PER_METRE
 from twinscope.kernels._terms import Hessian, Vector
 from twinscope.kernels._types import Tip

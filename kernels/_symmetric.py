@@ -5,6 +5,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from twinscope.kernels._terms import Hessian, Vector
 
 _Components = TypeVar("_Components", Vector, Hessian)

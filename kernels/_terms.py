@@ -11,6 +11,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from twinscope.kernels._constants import COULOMB
 from twinscope.kernels._elements import atomic_number, mixed_coefficients
 from twinscope.kernels._types import Atoms, Tip

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+
 import twinscope
 from twinscope.capabilities import Capabilities, Channel, Limits
 from twinscope.clock import Clock

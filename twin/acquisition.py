@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from twinscope.capabilities import BYTES_PER_VALUE, Channel
 from twinscope.errors import TwinscopeError
 from twinscope.protocol import LONGEST_WAIT, Transport

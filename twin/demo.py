@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+
 from twinscope.errors import ConfigurationError
 from twinscope.microscope import connect
 from twinscope.plotting import save_picture

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from twinscope._optional import import_optional
 from twinscope.results import Axis, ChannelData, Measurement
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
+
 from twinscope.capabilities import Channel
 from twinscope.errors import AbortedError, DriverError, TwinscopeError
 from twinscope.requests import AcquisitionRequest

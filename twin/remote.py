@@ -6,6 +6,7 @@ from typing import Any
 import Pyro5.api
 import Pyro5.core
 import Pyro5.errors
+
 from twinscope import _pyro
 from twinscope.errors import (
     AuthenticationError,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+
 from twinscope import _checks
 from twinscope.errors import InvalidRequestError
 

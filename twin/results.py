@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from twinscope.capabilities import Channel
 from twinscope.errors import InvalidRequestError
 from twinscope.requests import AcquisitionRequest, ScanRequest, SpectroscopyRequest, request_from_dict

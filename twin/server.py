@@ -11,6 +11,7 @@ from typing import Any
 import Pyro5.api
 import Pyro5.errors
 import Pyro5.serializers
+
 from twinscope import _pyro
 from twinscope.errors import ConfigurationError, TwinscopeError
 from twinscope.instrument import Instrument

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+
 from twinscope._version import __version__
 from twinscope.capabilities import Channel
 from twinscope.errors import StoreError

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
 from twinscope.drivers.simulator.imaging import CONVERGED, FREQUENCY_SHIFT, Imaging
 from twinscope.requests import ScanRequest, SpectroscopyRequest
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 
 import numpy as np
+
 from twinscope._version import __version__
 from twinscope.capabilities import Capabilities, Limits
 from twinscope.clock import Clock

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from twinscope.capabilities import Channel
 from twinscope.drivers.simulator.sample import Sample
 from twinscope.drivers.simulator.units import ANGSTROM, EV_PER_ANGSTROM

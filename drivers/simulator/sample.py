@@ -11,6 +11,7 @@ import ase.io
 import numpy as np
 from ase.data import reference_states
 from ase.neighborlist import neighbor_list
+
 from twinscope.errors import ConfigurationError
 from twinscope.kernels import Atoms, Plane, Tip, atomic_number, placeholder_elements
 

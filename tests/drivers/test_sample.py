@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from twinscope.drivers.simulator.sample import library, load_sample
 from twinscope.errors import ConfigurationError
 from twinscope.kernels import Tip

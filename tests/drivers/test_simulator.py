@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import twinscope
 from twinscope import ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
 from twinscope.drivers.base import Driver

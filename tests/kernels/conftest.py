@@ -8,6 +8,7 @@ import h5py
 import jax
 import numpy as np
 import pytest
+
 from twinscope.kernels import ELEMENTS, Atoms, Tip, atomic_number
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from twinscope.kernels import Atoms, ScanGrid, Tip, relax_columns, simulate
 
 ATOMS = {

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from twinscope.kernels import ELEMENTS, atomic_number, mixed_coefficients, placeholder_elements
 
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.special import i1
+
 from twinscope.kernels import (
     Cantilever,
     frequency_shift,

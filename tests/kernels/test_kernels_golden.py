@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from twinscope.kernels import Atoms, ScanGrid, pair_sites, relax_columns, simulate
 
 # Cases whose tip is a plain charge, or none: there the reference's float32 forces are good to 2e-6 eV/Å.

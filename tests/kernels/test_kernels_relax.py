@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import brentq
+
 from twinscope.kernels import Atoms, Plane, ScanGrid, Tip, relax_columns, simulate
 
 # All of these have the same shapes, so that the relaxation is compiled once for each precision.

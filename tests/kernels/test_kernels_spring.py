@@ -1,6 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from twinscope.kernels import Tip
 from twinscope.kernels._spring import Spring
 

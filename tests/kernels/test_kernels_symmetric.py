@@ -1,6 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from twinscope.kernels._symmetric import is_positive_definite, shifted, smallest_eigenvalue, solve
 
 INDEX = np.triu_indices(3)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from twinscope.kernels import Atoms, PairSites, Plane, Tip, pair_sites, relax_columns
 from twinscope.kernels._terms import bucket
 

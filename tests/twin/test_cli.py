@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import twinscope
 
+import twinscope
 from tests.conftest import ServerProcess
 
 Serve = Callable[..., ServerProcess]

@@ -3,6 +3,7 @@ import time
 
 import numpy as np
 import pytest
+
 import twinscope
 from twinscope import AcquisitionState, ScanFrame, Status, Sweep, TipState
 from twinscope.errors import (

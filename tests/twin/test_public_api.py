@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import twinscope
 from twinscope import errors
 from twinscope.capabilities import Capabilities, Channel, Limits

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from twinscope import ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
 from twinscope.errors import InvalidRequestError
 from twinscope.requests import request_from_dict

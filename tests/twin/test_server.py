@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 import twinscope
+from tests.conftest import ServerProcess
 from twinscope import AcquisitionState, ScanFrame, Status, Sweep, TipState
 from twinscope.errors import (
     AuthenticationError,
@@ -26,8 +28,6 @@ from twinscope.errors import (
     UnknownChannelError,
 )
 from twinscope.remote import PyroTransport
-
-from tests.conftest import ServerProcess
 
 FRAME = ScanFrame(size=(1e-9, 1e-9))
 Serve = Callable[..., ServerProcess]

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 import twinscope
 from twinscope import ScanFrame, Sweep
 from twinscope.errors import InvalidRequestError, StoreError
@@ -103,6 +104,7 @@ def test_results_convert_to_sidpy(stack) -> None:
 
 def test_pictures_are_drawn_without_a_display(stack, ramp: twinscope.Microscope, tmp_path: Path) -> None:
     from matplotlib.figure import Figure
+
     from twinscope.plotting import save_picture
 
     _, result = stack
