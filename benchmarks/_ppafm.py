@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from twinscope.kernels import COULOMB, Atoms, ScanGrid, Tip, atomic_number, mixed_coefficients
+from twinscope.kernels import COULOMB, Atoms, ScanGrid, Tip, lennard_jones_coefficients
 
 # Step, size and bottom of the force-field grid, in Å: ppafm's usual step, and little more than the probe can reach.
 _GRID_STEP = 0.1
@@ -70,7 +70,7 @@ class Peer:
         corner = np.array([-_FIELD_SIZE[0] / 2, -_FIELD_SIZE[1] / 2, _FIELD_BOTTOM])
         cell = np.vstack([corner, np.diag(_FIELD_SIZE)])
         positions = np.ascontiguousarray(np.asarray(self.atoms.positions, float) - corner)
-        c6, c12 = mixed_coefficients(np.asarray(self.atoms.numbers), atomic_number(self.tip.element))
+        c6, c12 = lennard_jones_coefficients(self.atoms, self.tip)
 
         with self._timed("Lennard-Jones grid"):
             dispersion, _ = HighLevel.setFF(None, False, lvec=cell, parameters=parameters)

@@ -84,37 +84,6 @@ def atomic_number(element: int | str) -> int:
     return number
 
 
-def mixed_coefficients(numbers: np.ndarray, probe: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lennard-Jones coefficients between sample atoms and the probe particle.
-
-    The pair energy is ``C12 / r**12 - C6 / r**6`` with ``C6 = 2 eps R**6``, ``C12 = eps R**12``, the sum of radii
-    ``R = R_i + R_probe`` and the geometric mean ``eps = sqrt(eps_i eps_probe)`` (Hapala et al., Phys. Rev. B 90,
-    085421 (2014)).
-
-    Parameters
-    ----------
-    numbers
-        Atomic numbers of the sample, shape (n,).
-    probe
-        Atomic number of the probe particle.
-
-    Returns
-    -------
-    c6, c12
-        Shape (n,), in eV Å⁶ and eV Å¹².
-
-    Raises
-    ------
-    ValueError
-        When a number is not in the table.
-    """
-    atoms = [ELEMENTS[atomic_number(int(number)) - 1] for number in numbers]
-    tip = ELEMENTS[atomic_number(probe) - 1]
-    radius = np.array([atom.radius for atom in atoms], dtype=float) + tip.radius
-    depth = np.sqrt(np.array([atom.depth for atom in atoms], dtype=float) * tip.depth)
-    return 2 * depth * radius**6, depth * radius**12
-
-
 def placeholder_elements(numbers: np.ndarray) -> list[str]:
     """Symbols among `numbers` whose Lennard-Jones parameters are placeholders without physical meaning."""
     known = {ELEMENTS[atomic_number(int(number)) - 1] for number in numbers}

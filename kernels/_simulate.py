@@ -1,12 +1,15 @@
 """Entry points of the probe-particle model."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from twinscope.kernels._checks import check_atoms, check_heights, check_points, check_tip
+from twinscope.kernels._pairs import bucket
 from twinscope.kernels._relax import ForceField, approach, step_tolerance
+from twinscope.kernels._sites import pair_terms
 from twinscope.kernels._spring import Spring
-from twinscope.kernels._terms import Term, bucket, pair_sites
+from twinscope.kernels._terms import Term
 from twinscope.kernels._types import ArrayLike, Atoms, RelaxedColumns, RelaxedScan, ScanGrid, Tip
 
 # Columns relaxed by one call: enough to fill two cores and few enough for the cache; fewer when there are many atoms.
@@ -81,14 +84,14 @@ def relax_columns(atoms: Atoms, tip: Tip, points: ArrayLike, heights: ArrayLike,
     check_tip(tip)
     check_points(points)
     check_heights(heights)
-    sites = pair_sites(atoms, tip)
-    dtype = sites.positions.dtype
-    field = ForceField((sites, *terms), Spring.of(tip, dtype))
+    pairs = pair_terms(atoms, tip)
+    dtype = jnp.result_type(atoms.positions, jnp.float32)
+    field = ForceField((pairs, *terms), Spring.of(tip, dtype))
 
     count, levels = len(points), len(heights)
     # Repeating the last height fills the stack to its bucket; each of those slices costs one evaluation.
     z = jnp.pad(jnp.asarray(heights, dtype), (0, bucket(levels, smallest=8) - levels), mode="edge")
-    size = _tile_size(count, len(sites.c6))
+    size = _tile_size(count, sum(leaf.shape[0] for leaf in jax.tree.leaves(pairs)) // 2)
     lateral = jnp.pad(jnp.asarray(points, dtype), ((0, -count % size), (0, 0)), mode="edge").T
     tiles = [
         approach(field, lateral[:, start : start + size], z, step_tolerance(dtype))

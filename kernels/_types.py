@@ -26,6 +26,9 @@ class Atoms:
         Å, shape (3, 3), rows are the cell vectors; None for an isolated sample.
     periodic_images
         How many copies of the cell stand on each side of it, along each vector.
+    lennard_jones
+        Own Lennard-Jones parameters, shape (n, 2): radius R_min/2 in Å and depth in eV of every atom, as in
+        :data:`ELEMENTS`; None for those of the elements.
     """
 
     numbers: ArrayLike
@@ -33,6 +36,7 @@ class Atoms:
     charges: ArrayLike | None = None
     cell: ArrayLike | None = None
     periodic_images: tuple[int, int, int] = field(default=(0, 0, 0), metadata={"static": True})
+    lennard_jones: ArrayLike | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -51,12 +55,19 @@ class Tip:
     charges
         ((q, z), ...): point charges q in e at heights z in Å relative to the probe. They move with the probe and do
         not rotate. The default is the quadrupole of CO, -0.2 e Å² (ppafm's ``Qs=(-10, 20, -10)``).
+    lennard_jones
+        Own Lennard-Jones parameters of the probe: radius R_min/2 in Å and depth in eV; None for those of its element.
+    rigid
+        True for a probe that cannot move: the apex of a bare metal tip. It stays at its rest position, whatever the
+        stiffness.
     """
 
     element: int | str = field(default="O", metadata={"static": True})
     rest: tuple[float, float, float] = (0.0, 0.0, 3.0)
     stiffness: tuple[float, float, float, float] = (0.25, 0.25, 0.0, 30.0)
     charges: tuple[tuple[float, float], ...] = ((-10.0, 0.1), (20.0, 0.0), (-10.0, -0.1))
+    lennard_jones: tuple[float, float] | None = None
+    rigid: bool = field(default=False, metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from twinscope.kernels import ELEMENTS, atomic_number, mixed_coefficients, placeholder_elements
+from twinscope.kernels import ELEMENTS, Atoms, Tip, atomic_number, mixed_parameters, pair_terms, placeholder_elements
 
 
 def test_the_table_has_118_different_elements():
@@ -16,6 +16,12 @@ def test_the_table_has_118_different_elements():
 
 
 # ppafm 0.4.1, defaults/atomtypes.ini; the last two columns are mixed with an oxygen probe.
+
+
+def one_atom(number):
+    return Atoms(np.array([number]), np.zeros((1, 3)))
+
+
 @pytest.mark.parametrize(
     ("symbol", "number", "radius", "depth", "mixed_radius", "mixed_depth"),
     [
@@ -43,17 +49,24 @@ def test_elements_have_the_parameters_of_the_reference_code(symbol, number, radi
     element = ELEMENTS[number - 1]
     assert (element.symbol, element.radius, element.depth) == (symbol, radius, depth)
 
-    c6, c12 = mixed_coefficients(np.array([number]), atomic_number("O"))
-    np.testing.assert_allclose((c12 / c6 * 2) ** (1 / 6), mixed_radius, atol=6e-5)
-    np.testing.assert_allclose(c6**2 / (4 * c12), mixed_depth, atol=6e-7)
+    radii, depths = mixed_parameters(one_atom(number), Tip("O"))
+    np.testing.assert_allclose(radii, [mixed_radius], atol=6e-5)
+    np.testing.assert_allclose(depths, [mixed_depth], atol=6e-7)
 
 
 def test_the_pair_energy_has_its_minimum_at_the_sum_of_radii():
-    (c6,), (c12,) = mixed_coefficients(np.array([6]), 54)
-    r = 1.908 + 2.1815 + np.array([-1e-3, 0, 1e-3])
-    energy = c12 / r**12 - c6 / r**6
+    r = 1.908 + 2.1815 + np.array([-0.01, 0, 0.01])
+    points = np.stack([0 * r, 0 * r, r]).astype(np.float32)
+    energy = np.asarray(pair_terms(one_atom(6), Tip("Xe")).energy(points))
     assert energy.argmin() == 1
-    np.testing.assert_allclose(energy[1], -np.sqrt(0.003729 * 0.024344), rtol=1e-12)
+    np.testing.assert_allclose(energy[1], -np.sqrt(0.003729 * 0.024344), rtol=1e-6)
+
+
+def test_own_parameters_go_before_those_of_the_elements():
+    atoms = Atoms(np.array([6, 1]), np.zeros((2, 3)), lennard_jones=np.array([[2.0, 0.01], [1.5, 0.04]]))
+    radii, depths = mixed_parameters(atoms, Tip("Xe", lennard_jones=(1.0, 0.09)))
+    np.testing.assert_allclose(radii, [3.0, 2.5])
+    np.testing.assert_allclose(depths, [0.03, 0.06])
 
 
 def test_symbols_are_taken_in_any_case_and_with_spaces():
@@ -73,9 +86,9 @@ def test_an_unknown_element_is_named_with_what_is_allowed(element):
 
 def test_an_unknown_element_among_many_is_named():
     with pytest.raises(ValueError, match="unknown element 119"):
-        mixed_coefficients(np.array([6, 119, 1]), 8)
+        mixed_parameters(Atoms(np.array([6, 119, 1]), np.zeros((3, 3))), Tip())
     with pytest.raises(ValueError, match="unknown element 0"):
-        mixed_coefficients(np.array([6]), 0)
+        mixed_parameters(one_atom(6), Tip(0))
 
 
 def test_elements_without_real_parameters_are_flagged():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from twinscope.kernels import Atoms, ScanGrid, pair_sites, relax_columns, simulate
+from twinscope.kernels import Atoms, ScanGrid, pair_terms, relax_columns, simulate
 
 # Cases whose tip is a plain charge, or none: there the reference's float32 forces are good to 2e-6 eV/Å.
 PLAIN = (
@@ -70,7 +70,7 @@ def test_forces_are_those_at_the_nodes_of_the_reference_field(golden, name, tole
     case = golden(name)
     expected = case.arrays["FE"][:, :3]
     points = jnp.asarray(case.arrays["xyz"].T, jnp.float32)
-    ours = np.asarray(forces(pair_sites(case.atoms, case.tip), points)).T
+    ours = np.asarray(forces(pair_terms(case.atoms, case.tip), points)).T
     # Inside of an atom the force is many eV/Å: there the tolerance is relative.
     size = np.maximum(1, np.abs(expected).max(axis=1, keepdims=True))
     assert (np.abs(ours - expected) / size).max() < tolerance
@@ -194,7 +194,7 @@ MARGIN = 2.0
 
 def grid_field(case, x, y, rest):
     """Tabulate the pair forces of a case at those nodes of its file that a scan over x and y needs."""
-    sites = pair_sites(case.atoms, case.tip)
+    sites = pair_terms(case.atoms, case.tip)
     lvec, counts = case.arrays["lvec"], case.arrays["n"]
     step = np.diag(lvec[1:]) / counts
     nodes = [lvec[0, axis] + step[axis] * np.arange(counts[axis]) for axis in range(3)]

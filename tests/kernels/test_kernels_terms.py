@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from twinscope.kernels import Atoms, PairSites, Plane, Tip, pair_sites, relax_columns
-from twinscope.kernels._terms import bucket
+from twinscope.kernels import Atoms, PairSites, Plane, Tip, pair_terms, relax_columns
+from twinscope.kernels._pairs import bucket
 
 SEVERAL_CHARGES = ((-0.3, 0.8), (0.5, 0.0), (0.7, 0.0), (-0.2, -0.25))
 TIPS = {
@@ -51,14 +51,14 @@ def assert_hessian_is_the_slope_of_the_force(term, points, step=1e-4):
 @pytest.mark.parametrize("tip", TIPS.values(), ids=TIPS.keys())
 def test_pair_forces_are_the_direct_sum(reference, tip, x64):
     atoms, points = random_atoms("float64"), random_points(200)
-    force, _ = evaluate(pair_sites(atoms, tip), points)
+    force, _ = evaluate(pair_terms(atoms, tip), points)
     np.testing.assert_allclose(force, reference.sample_force(atoms, tip, points), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("tip", TIPS.values(), ids=TIPS.keys())
 def test_pair_forces_in_single_precision_are_right_to_a_few_millionths(reference, tip):
     atoms, points = random_atoms("float32"), random_points(200).astype("float32")
-    force, _ = evaluate(pair_sites(atoms, tip), points)
+    force, _ = evaluate(pair_terms(atoms, tip), points)
     assert force.dtype == np.float32
     # The charges of the quadrupole, 10 e, cancel almost: 3.9e-6 eV/Å remain.
     np.testing.assert_allclose(force, reference.sample_force(atoms, tip, points), rtol=1e-5, atol=6e-6)
@@ -72,13 +72,13 @@ def test_the_reference_force_is_minus_the_gradient_of_the_reference_energy(refer
 
 @pytest.mark.parametrize("tip", TIPS.values(), ids=TIPS.keys())
 def test_the_hessian_of_pairs_is_the_slope_of_their_force(tip, x64):
-    assert_hessian_is_the_slope_of_the_force(pair_sites(random_atoms("float64"), tip), random_points(100))
+    assert_hessian_is_the_slope_of_the_force(pair_terms(random_atoms("float64"), tip), random_points(100))
 
 
 def test_a_point_far_outside_of_the_sample_keeps_its_digits(reference):
     atoms, tip = random_atoms("float32"), Tip()
     points = np.concatenate([random_points(63), [[60.0, -80.0, 4.0]]]).astype("float32")
-    force, _ = evaluate(pair_sites(atoms, tip), points)
+    force, _ = evaluate(pair_terms(atoms, tip), points)
     np.testing.assert_allclose(force, reference.sample_force(atoms, tip, points), rtol=2e-5, atol=3e-6)
 
 
@@ -88,8 +88,8 @@ def test_a_neutral_sample_gives_the_same_with_charges_of_zero_and_without(refere
     points = random_points(20).astype("float32")
     expected = reference.sample_force(without, Tip(charges=()), points)
     for atoms in (without, zero):
-        np.testing.assert_allclose(evaluate(pair_sites(atoms, Tip()), points)[0], expected, rtol=1e-5, atol=2e-6)
-    assert len(pair_sites(without, Tip()).c6) < len(pair_sites(zero, Tip()).c6)
+        np.testing.assert_allclose(evaluate(pair_terms(atoms, Tip()), points)[0], expected, rtol=1e-5, atol=2e-6)
+    assert len(pair_terms(without, Tip()).terms) < len(pair_terms(zero, Tip()).terms)
 
 
 def test_periodic_images_are_an_explicit_supercell(reference, x64):
@@ -101,8 +101,8 @@ def test_periodic_images_are_an_explicit_supercell(reference, x64):
         np.tile(part.numbers, 15), (part.positions + shifts[:, None]).reshape(-1, 3), np.tile(part.charges, 15)
     )
     tip, points = TIPS["several charges"], random_points(50)
-    force, hessian = evaluate(pair_sites(atoms, tip), points)
-    explicit_force, explicit_hessian = evaluate(pair_sites(supercell, tip), points)
+    force, hessian = evaluate(pair_terms(atoms, tip), points)
+    explicit_force, explicit_hessian = evaluate(pair_terms(supercell, tip), points)
     np.testing.assert_allclose(force, explicit_force, rtol=1e-10, atol=1e-13)
     np.testing.assert_allclose(hessian, explicit_hessian, rtol=1e-10, atol=1e-13)
     np.testing.assert_allclose(force, reference.sample_force(atoms, tip, points), rtol=1e-9, atol=1e-12)
@@ -111,13 +111,13 @@ def test_periodic_images_are_an_explicit_supercell(reference, x64):
 def test_a_cell_without_images_is_an_isolated_sample():
     part = random_atoms("float32")
     with_cell = Atoms(part.numbers, part.positions, part.charges, 10 * np.eye(3))
-    sites, isolated = pair_sites(with_cell, Tip()), pair_sites(part, Tip())
+    sites, isolated = pair_terms(with_cell, Tip()), pair_terms(part, Tip())
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(sites), jax.tree.leaves(isolated), strict=True))
 
 
 def test_sites_that_fill_the_list_up_do_not_pull():
     atoms, points = random_atoms("float32", count=1), random_points(5).astype("float32")
-    full = pair_sites(atoms, Tip(charges=()))
+    (full,) = pair_terms(atoms, Tip(charges=())).terms
     alone = PairSites(full.positions[:1], full.c6[:1], full.c12[:1], full.coulomb[:1])
     assert len(full.c6) == bucket(1)
     for ours, expected in zip(evaluate(full, points), evaluate(alone, points), strict=True):
@@ -168,7 +168,7 @@ def test_a_plane_is_the_sum_over_the_atoms_of_a_crystal(x64):
     steps = a * np.arange(-35, 36)
     crystal = np.stack(np.meshgrid(steps, steps, -a * (np.arange(40) + 0.5)), axis=-1).reshape(-1, 3)
     tip, points = Tip("Xe", charges=()), np.array([[0, 0, 7.0], [0, 0, 8.0]])
-    expected, _ = evaluate(pair_sites(Atoms(np.full(len(crystal), 79), crystal), tip), points)
+    expected, _ = evaluate(pair_terms(Atoms(np.full(len(crystal), 79), crystal), tip), points)
     # The sum over layers is short of the integral by 20 a² / 24 h² of it, 1.7 %.
     np.testing.assert_allclose(evaluate(Plane.of(79, a**-3, 0.0, 54), points)[0], expected, rtol=2.5e-2, atol=1e-6)
 
