@@ -17,6 +17,8 @@ from twinscope.kernels._frequency_shift import interpolation_weights as interpol
 from twinscope.kernels._mixing import lennard_jones_coefficients as lennard_jones_coefficients
 from twinscope.kernels._mixing import mixed_parameters as mixed_parameters
 from twinscope.kernels._plane import Plane as Plane
+from twinscope.kernels._properties import ProbeProperties as ProbeProperties
+from twinscope.kernels._properties import probe_properties as probe_properties
 from twinscope.kernels._simulate import relax_columns as relax_columns
 from twinscope.kernels._simulate import simulate as simulate
 from twinscope.kernels._sites import ChargeSites as ChargeSites

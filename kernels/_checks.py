@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from twinscope.kernels._elements import atomic_number
-from twinscope.kernels._types import ArrayLike, Atoms, Cantilever, Tip
+from twinscope.kernels._types import ArrayLike, Atoms, Cantilever, ScanGrid, Tip
 
 
 def check_atoms(atoms: Atoms) -> None:
@@ -60,6 +60,22 @@ def check_heights(heights: ArrayLike) -> None:
     _check_finite("z", heights)
     if _known(heights) and (np.diff(np.asarray(heights)) > 0).any():
         raise ValueError("z must go from far to near: expected values that do not increase")
+
+
+def check_grid(grid: ScanGrid) -> None:
+    """Raise ValueError unless the axes of `grid` are finite lists, z from far to near."""
+    for name in ("x", "y"):
+        axis = getattr(grid, name)
+        if np.ndim(axis) != 1 or np.shape(axis)[0] == 0:
+            raise ValueError(f"grid.{name} has shape {np.shape(axis)}: expected (n,) with n >= 1")
+        _check_finite(f"grid.{name}", axis)
+    check_heights(grid.z)
+
+
+def check_displacement(displacement: ArrayLike, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless `displacement` is finite and has the shape of the scan."""
+    _check_shape("displacement", displacement, shape)
+    _check_finite("displacement", displacement)
 
 
 def check_cantilever(cantilever: Cantilever) -> None:

@@ -41,15 +41,8 @@ _ROUNDS = 100
 class ForceField:
     """Everything that acts on the probe particle."""
 
-    terms: tuple[Term, ...]
+    sample: Term
     spring: Spring
-
-    def of_sample(self, points: jax.Array) -> tuple[Vector, Hessian]:
-        """Force and Hessian of the sample alone, at probe positions (3, n)."""
-        (force, hessian), *others = [term.force_and_hessian(points) for term in self.terms]
-        for more_force, more_hessian in others:
-            force, hessian = add(force, more_force), add(hessian, more_hessian)
-        return force, hessian
 
 
 @jax.tree_util.register_dataclass
@@ -188,7 +181,7 @@ def _evaluate(
 ) -> tuple[Vector, Hessian, jax.Array]:
     """Total force, total Hessian, and d(displacement)/dz along the branch, at given displacements."""
     anchor = jnp.stack([lateral[0], lateral[1], jnp.broadcast_to(z, lateral[0].shape)])
-    pull, curvature = field.of_sample(anchor + field.spring.rest[:, None] + displacement)
+    pull, curvature = field.sample.force_and_hessian(anchor + field.spring.rest[:, None] + displacement)
     spring, stiffness = field.spring.force_and_hessian(displacement)
     force, hessian = add(pull, spring), add(curvature, stiffness)
     # Equilibrium at every height: (H_sample + K) du = -H_sample e_z dz.

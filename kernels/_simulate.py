@@ -9,7 +9,7 @@ from twinscope.kernels._pairs import bucket
 from twinscope.kernels._relax import ForceField, approach, step_tolerance
 from twinscope.kernels._sites import pair_terms
 from twinscope.kernels._spring import Spring
-from twinscope.kernels._terms import Term
+from twinscope.kernels._terms import Term, TermSum
 from twinscope.kernels._types import ArrayLike, Atoms, RelaxedColumns, RelaxedScan, ScanGrid, Tip
 
 # Columns relaxed by one call: enough to fill two cores and few enough for the cache; fewer when there are many atoms.
@@ -18,7 +18,7 @@ _SMALLEST_TILE = 64
 _PAIRS_PER_TILE = 2**22
 
 
-def simulate(atoms: Atoms, tip: Tip, grid: ScanGrid, *terms: Term) -> RelaxedScan:
+def simulate(atoms: Atoms, tip: Tip, grid: ScanGrid, *terms: Term, lennard_jones: bool = True) -> RelaxedScan:
     """Simulate the approach of a probe-particle tip over a grid.
 
     Parameters
@@ -32,6 +32,8 @@ def simulate(atoms: Atoms, tip: Tip, grid: ScanGrid, *terms: Term) -> RelaxedSca
         so far away (or so close to the next) that the probe can find its minimum.
     terms
         Further parts of the force field, such as a :class:`~twinscope.kernels.Plane`.
+    lennard_jones
+        False when the terms take the place of the Lennard-Jones forces between atoms and probe.
 
     Returns
     -------
@@ -51,19 +53,21 @@ def simulate(atoms: Atoms, tip: Tip, grid: ScanGrid, *terms: Term) -> RelaxedSca
     """
     x, y = jnp.asarray(grid.x), jnp.asarray(grid.y)
     points = jnp.stack(jnp.meshgrid(x, y, indexing="xy"), axis=-1).reshape(-1, 2)
-    columns = relax_columns(atoms, tip, points, grid.z, *terms)
+    columns = relax_columns(atoms, tip, points, grid.z, *terms, lennard_jones=lennard_jones)
     shape = (len(grid.z), len(y), len(x))
     return RelaxedScan(
         columns.force_z.reshape(shape), columns.displacement.reshape(*shape, 3), columns.converged.reshape(shape)
     )
 
 
-def relax_columns(atoms: Atoms, tip: Tip, points: ArrayLike, heights: ArrayLike, *terms: Term) -> RelaxedColumns:
+def relax_columns(
+    atoms: Atoms, tip: Tip, points: ArrayLike, heights: ArrayLike, *terms: Term, lennard_jones: bool = True
+) -> RelaxedColumns:
     """Simulate the approach over any list of lateral positions; see :func:`simulate`.
 
     Parameters
     ----------
-    atoms, tip, terms
+    atoms, tip, terms, lennard_jones
         As for :func:`simulate`.
     points
         x and y of the tip anchor, in Å, shape (n, 2).
@@ -84,9 +88,9 @@ def relax_columns(atoms: Atoms, tip: Tip, points: ArrayLike, heights: ArrayLike,
     check_tip(tip)
     check_points(points)
     check_heights(heights)
-    pairs = pair_terms(atoms, tip)
+    pairs = pair_terms(atoms, tip, lennard_jones=lennard_jones)
     dtype = jnp.result_type(atoms.positions, jnp.float32)
-    field = ForceField((pairs, *terms), Spring.of(tip, dtype))
+    field = ForceField(TermSum((pairs, *terms)), Spring.of(tip, dtype))
 
     count, levels = len(points), len(heights)
     # Repeating the last height fills the stack to its bucket; each of those slices costs one evaluation.

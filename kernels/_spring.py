@@ -32,17 +32,20 @@ class Spring:
         rest = jnp.stack([x0, y0, -jnp.sqrt(length**2 - x0**2 - y0**2)])
         return cls(rest, length, stiffness[:3], stiffness[3])
 
+    def energy(self, displacement: jax.Array) -> jax.Array:
+        """Energy of the springs (eV) for displacements (3, n) of the probe from its rest position, in Å."""
+        elongation, _ = self._elongation(displacement)
+        squares = displacement * displacement
+        return (self.stiffness @ squares + self.radial * elongation**2) / 2
+
     def force_and_hessian(self, displacement: jax.Array) -> tuple[Vector, Hessian]:
         """Spring force (eV/Å) and Hessian (eV/Å²) for displacements (3, n) of the probe from its rest position, in Å.
 
         The displacement, not the distance to the anchor, is the variable: ``|d| - R`` would lose its digits.
         """
         ux, uy, uz = displacement
-        x, y, z = displacement + self.rest[:, None]
-        distance = jnp.sqrt(x * x + y * y + z * z)
-        moved = ux * (2 * self.rest[0] + ux) + uy * (2 * self.rest[1] + uy) + uz * (2 * self.rest[2] + uz)
-        elongation = moved / (distance + self.length)
-        nx, ny, nz = x / distance, y / distance, z / distance
+        elongation, distance = self._elongation(displacement)
+        nx, ny, nz = (displacement + self.rest[:, None]) / distance
 
         kx, ky, kz = self.stiffness
         tension = self.radial * elongation
@@ -59,3 +62,11 @@ class Spring:
             kz + across + along * nz * nz,
         )
         return force, hessian
+
+    def _elongation(self, displacement: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Elongation of the radial spring and distance to the anchor, in Å."""
+        ux, uy, uz = displacement
+        x, y, z = displacement + self.rest[:, None]
+        distance = jnp.sqrt(x * x + y * y + z * z)
+        moved = ux * (2 * self.rest[0] + ux) + uy * (2 * self.rest[1] + uy) + uz * (2 * self.rest[2] + uz)
+        return moved / (distance + self.length), distance
