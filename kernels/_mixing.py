@@ -3,6 +3,7 @@
 import numpy as np
 
 from twinscope.kernels._elements import ELEMENTS, atomic_number
+from twinscope.kernels._images import namespace
 from twinscope.kernels._types import ArrayLike, Atoms, Tip
 
 
@@ -27,7 +28,7 @@ def mixed_parameters(atoms: Atoms, tip: Tip) -> tuple[ArrayLike, ArrayLike]:
         elements = [ELEMENTS[atomic_number(int(number)) - 1] for number in np.asarray(atoms.numbers)]
         own = np.array([(element.radius, element.depth) for element in elements], dtype=float)
     else:
-        own = atoms.lennard_jones
+        own = namespace(atoms.lennard_jones).asarray(atoms.lennard_jones)
     if tip.lennard_jones is None:
         element = ELEMENTS[atomic_number(tip.element) - 1]
         radius, depth = element.radius, element.depth

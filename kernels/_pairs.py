@@ -87,9 +87,28 @@ def radial_of(energy: Callable[[jax.Array], jax.Array]) -> Radial:
     return radial
 
 
+def radial_of_fraction(numerator: jax.Array, denominator: Callable[[jax.Array], jax.Array]) -> Radial:
+    """Differentiate the pair energy ``numerator / denominator(s)``.
+
+    As :func:`radial_of` would, but in an order of products that neither overflows nor loses its digits in single
+    precision, however far away a site is.
+    """
+
+    def slope(s: jax.Array) -> jax.Array:
+        return jax.jvp(denominator, (s,), (jnp.ones_like(s),))[1]
+
+    def radial(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+        first, second = jax.jvp(slope, (s,), (jnp.ones_like(s),))
+        inverse = 1 / denominator(s)
+        energy, decay = numerator * inverse, inverse * first
+        return -2 * energy * decay, 4 * energy * (2 * decay * decay - inverse * second)
+
+    return radial
+
+
 def bucket(count: int, smallest: int = 16) -> int:
-    """Round a count up to 16, 24, 32, 48, 64, 96, ...: few sizes, and at most a third is waste."""
-    size = smallest
-    while size < count:
-        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-    return size
+    """Round a count up to 16, 20, 24, 28, 32, 40, 48, ...: few sizes, and at most a fifth is waste."""
+    if count <= smallest:
+        return smallest
+    quarter = 2 ** ((count - 1).bit_length() - 3)
+    return -(-count // quarter) * quarter

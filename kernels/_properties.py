@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from twinscope.kernels._checks import check_atoms, check_displacement, check_grid, check_tip
-from twinscope.kernels._relax import ForceField
+from twinscope.kernels._force_field import ForceField
 from twinscope.kernels._sites import pair_terms
 from twinscope.kernels._spring import Spring
-from twinscope.kernels._symmetric import add
 from twinscope.kernels._terms import Term, TermSum
 from twinscope.kernels._types import ArrayLike, Atoms, ScanGrid, Tip
+from twinscope.kernels._vectors import add
 
 # Points evaluated together: their pairs with a few hundred atoms stay in the cache.
 _TILE = 4096
@@ -95,12 +95,13 @@ def _properties(
 
     def of_tile(tile: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
         anchor, displacement = tile
-        points = anchor + field.spring.rest[:, None] + displacement
+        moved = (displacement[0], displacement[1], displacement[2])
+        points = field.probe((anchor[0], anchor[1]), anchor[2], moved)
         force, curvature = field.sample.force_and_hessian(points)
-        _, stiffness = field.spring.force_and_hessian(displacement)
+        _, stiffness = field.spring.force_and_hessian(moved)
         xx, xy, xz, yy, yz, zz = add(curvature, stiffness)
         hessian = jnp.stack([jnp.stack(row) for row in ((xx, xy, xz), (xy, yy, yz), (xz, yz, zz))])
-        return field.sample.energy(points), field.spring.energy(displacement), jnp.stack(force), hessian
+        return field.sample.energy(points), field.spring.energy(moved), jnp.stack(force), hessian
 
     results = jax.lax.map(of_tile, tuple(tiles))
     return jax.tree.map(

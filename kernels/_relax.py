@@ -1,219 +1,193 @@
 """Relaxation of the probe particle while the tip comes down: Newton continuation in z.
 
 For every lateral position the tip starts far away and comes nearer slice by slice. Each slice starts from a prediction
-out of the two slices before and takes one Newton step for all positions at once; the few that did not settle (the probe
-is about to snap, or a far start) are gathered and relaxed further by Levenberg steps, with the Hessian lifted until it
-is positive definite. The path follows the physical branch: the minimum that is connected to the probe's rest position
-far away.
+out of the two before and takes one Newton step for all positions at once; the few that did not settle (the probe is
+about to snap, or a far start) are gathered and relaxed further. The path follows the physical branch: the minimum that
+is connected to the probe's rest position far away.
 
-On the PTCDA of the reference data (20 slices of 0.1 Å, down to 3 Å) this takes 1.5 to 1.8 evaluations of force and
-Hessian per slice; FIRE, as the reference codes use it, takes 24 to 92 of forces alone.
+Where the prediction is so good that slices could be interpolated, they are: the next slice to be relaxed is two, four
+or eight farther down, and those between are the cubic Hermite polynomial of their neighbours. Its error is 1/64 of the
+correction that Newton's step made to the same polynomial when it was extrapolated, which is held below a limit.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from twinscope.kernels._spring import Spring
-from twinscope.kernels._symmetric import add, is_positive_definite, shifted, smallest_eigenvalue, solve
-from twinscope.kernels._terms import Hessian, Term, Vector
+from twinscope.kernels._force_field import ForceField, Lateral
+from twinscope.kernels._settle import Branch, settle
+from twinscope.kernels._terms import Vector
+from twinscope.kernels._vectors import choose, dot, zeros
 
-# The farthest that one step of a descent may move the probe, in Å, and the least radius that a step is cut down to.
-_LONGEST_STEP = 0.12
-_SHORTEST_RADIUS = 1e-4
-# Forces below this many units in the last place of 1 eV/Å are zero.
-_VANISHING = 10
-# A prediction that Newton wants to correct by more than this (Å) is not trusted.
-_LONGEST_CORRECTION = 0.03
-# Eigenvalues below this (eV/Å²) count as a lost minimum; the softest spring in use is fifty times stiffer.
-_SOFTEST = 3e-4
-# Positions that descend together, steps per round, and rounds until a slice is given up.
-_GROUP = 512
-_STEPS_PER_ROUND = 2
-_ROUNDS = 100
+# A prediction that moves the probe farther than this (Å) is none.
+_LONGEST_MOVE = 0.5
+# Slices between two that are relaxed.
+_LONGEST_STRIDE = 8
+# The prediction's error grows with the fourth power of the stride; a little is kept in hand.
+_GROWTH = 20.0
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class ForceField:
-    """Everything that acts on the probe particle."""
+class Route:
+    """The way of the tip along z.
 
-    sample: Term
-    spring: Spring
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class _Branch:
-    """One settled slice: its height, the displacements (3, n) and their derivatives with respect to z."""
-
-    z: jax.Array
-    displacement: jax.Array
-    slope: jax.Array
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class _Descent:
-    """Positions on their way to a minimum: where they are, the branch's slope there, the last step and its limit."""
-
-    displacement: jax.Array
-    slope: jax.Array
-    step: jax.Array
-    radius: jax.Array
-    settled: jax.Array
-
-
-def step_tolerance(dtype: jnp.dtype) -> float:
-    """Length of a Newton step, in Å, under which a position counts as settled *after* the step.
-
-    Newton's error after a step is of the order of the step squared.
+    Attributes
+    ----------
+    heights
+        z of the anchor, in Å, shape (nz,), in the order of the movement.
+    levels
+        How many of the heights are to be done; the others only fill the array up.
+    substeps
+        In how many steps the tip goes from one height to the next where the probe cannot be predicted.
     """
-    return 1e-3 if dtype == jnp.float32 else 1e-6
+
+    heights: jax.Array
+    levels: jax.Array
+    substeps: jax.Array
 
 
-@partial(jax.jit, static_argnames="tolerance")
-def approach(
-    field: ForceField, lateral: jax.Array, heights: jax.Array, tolerance: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Bring the tip down over n lateral positions.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Approach:
+    """The probe on its way along z.
+
+    Attributes
+    ----------
+    displacement
+        From the rest position, in Å; components of shape (nz, n).
+    converged, snapped
+        Shape (nz, n): the probe settled; it lost its minimum on the way from the slice before.
+    evaluations
+        Of force and Hessian for this slice, shape (nz, n); zero where it was interpolated.
+    """
+
+    displacement: Vector
+    converged: jax.Array
+    snapped: jax.Array
+    evaluations: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _March:
+    """How far the approach has come: the last slice, the next stride, the two branches there, and what is known."""
+
+    last: jax.Array
+    stride: jax.Array
+    before: Branch
+    now: Branch
+    path: Approach
+    slope: Vector
+    relaxed: jax.Array
+
+
+@jax.jit
+def approach(field: ForceField, lateral: Lateral, route: Route, start: Vector) -> Approach:
+    """Bring the tip down, or up, over n lateral positions.
 
     Parameters
     ----------
     field
         What acts on the probe.
     lateral
-        x and y of the anchor, in Å, shape (2, n).
-    heights
-        z of the anchor, in Å, shape (nz,), from far to near. Equal neighbours are allowed; each costs one evaluation.
-    tolerance
-        See :func:`step_tolerance`.
-
-    Returns
-    -------
-    force_z
-        Force of the sample, in eV/Å, shape (nz, n).
-    displacement
-        From the rest position, in Å, shape (nz, 3, n).
-    converged
-        Shape (nz, n).
+        x and y of the anchor.
+    route
+        Where the tip goes.
+    start
+        Displacements from which the probe begins at the first height, in Å.
     """
-    nowhere = jnp.zeros((3, lateral.shape[1]), lateral.dtype)
-    start = _Branch(heights[0] + 1, nowhere, nowhere)
+    heights, levels = route.heights, route.levels
+    count = len(lateral[0])
+    dtype = lateral[0].dtype
+    nothing = jnp.zeros((len(heights), count), bool)
+    nowhere = (jnp.zeros((len(heights), count), dtype),) * 3
+    path = Approach(nowhere, nothing, nothing, jnp.zeros_like(nothing, jnp.int16))
+    origin = Branch(heights[0], start, zeros(count, dtype))
 
-    def slice_(
-        branches: tuple[_Branch, _Branch], z: jax.Array
-    ) -> tuple[tuple[_Branch, _Branch], tuple[jax.Array, jax.Array, jax.Array]]:
-        before, last = branches
-        guess = _predicted(before, last, z)
-        displacement, slope, settled = _settle(field, lateral, z, guess, last.displacement, tolerance)
-        (_, _, force_z), _ = field.spring.force_and_hessian(displacement)
-        # In equilibrium the sample pulls as hard as the spring, which is known without another sum over atoms.
-        return (last, _Branch(z, displacement, slope)), (-force_z, displacement, settled)
+    def slice_(march: _March) -> _March:
+        index = jnp.minimum(march.last + march.stride, levels - 1)
+        stride = index - march.last
+        z = heights[index]
+        guess = _extrapolated(march.before, march.now, z)
+        settled = settle(field, lateral, z, guess, march.now, route.substeps, jnp.where(stride == 1, jnp.inf, 1))
+        accepted = (stride == 1) | (settled.correction <= 1)
 
-    _, slices = jax.lax.scan(slice_, (start, start), heights)
-    return slices
+        # What is not accepted is written as well: relaxing this slice again overwrites it, or the interpolation does.
+        path = Approach(
+            _written(march.path.displacement, index, settled.branch.displacement),
+            march.path.converged.at[index].set(settled.converged),
+            march.path.snapped.at[index].set(settled.snapped),
+            march.path.evaluations.at[index].add(settled.evaluations),
+        )
+        before, now = jax.tree.map(
+            lambda new, old: jnp.where(accepted, new, old), (march.now, settled.branch), (march.before, march.now)
+        )
+        longer = jnp.where(settled.correction * _GROWTH < 1, 2 * stride, stride)
+        return _March(
+            jnp.where(accepted, index, march.last),
+            jnp.where(accepted, jnp.minimum(longer, _LONGEST_STRIDE), jnp.maximum(stride // 2, 1)),
+            before,
+            now,
+            path,
+            _written(march.slope, index, settled.branch.slope),
+            march.relaxed.at[index].set(accepted),
+        )
+
+    begin = _March(
+        jnp.array(-1),
+        jnp.array(1),
+        origin,
+        origin,
+        path,
+        nowhere,
+        jnp.zeros(len(heights), bool),
+    )
+    march = jax.lax.while_loop(lambda march: march.last < levels - 1, slice_, begin)
+    return _filled_in(march, heights)
 
 
-def _predicted(before: _Branch, last: _Branch, z: jax.Array) -> jax.Array:
-    """Extrapolate the cubic Hermite polynomial through two slices to the height z."""
-    spacing = last.z - before.z
+def _written(slices: Vector, index: jax.Array, one: Vector) -> Vector:
+    return jax.tree.map(lambda all_, new: all_.at[index].set(new), slices, one)
+
+
+def _filled_in(march: _March, heights: jax.Array) -> Approach:
+    """Interpolate the slices between those that were relaxed."""
+    path, slices = march.path, jnp.arange(len(heights))
+    above = jax.lax.cummax(jnp.where(march.relaxed, slices, 0))
+    below = jax.lax.cummin(jnp.where(march.relaxed, slices, march.last), reverse=True)
+
+    def slice_(index: jax.Array) -> tuple[Vector, jax.Array, jax.Array]:
+        first, second = (
+            jax.tree.map(lambda values: values[node], Branch(heights, path.displacement, march.slope))  # noqa: B023
+            for node in (above[index], below[index])
+        )
+        converged = path.converged[above[index]] & path.converged[below[index]]
+        return _hermite(first, second, heights[index]), converged, path.snapped[index] & march.relaxed[index]
+
+    return Approach(*jax.lax.map(slice_, slices), path.evaluations)
+
+
+def _hermite(first: Branch, second: Branch, z: jax.Array) -> Vector:
+    """Displacements at the height z on the cubic polynomial through two slices; on a line if they are one."""
+    spacing = second.z - first.z
     known = spacing != 0
-    s = jnp.where(known, (z - before.z) / jnp.where(known, spacing, 1), 1)
-    cubic = (
-        (1 + 2 * s) * (1 - s) ** 2 * before.displacement
-        + s * (1 - s) ** 2 * spacing * before.slope
-        + s * s * (3 - 2 * s) * last.displacement
-        + s * s * (s - 1) * spacing * last.slope
+    s = jnp.where(known, (z - first.z) / jnp.where(known, spacing, 1), 0)
+    # The weights of both values and of both slopes.
+    weights = (
+        jnp.where(known, (1 + 2 * s) * (1 - s) ** 2, 0),
+        jnp.where(known, s * s * (3 - 2 * s), 1),
+        s * (1 - s) ** 2 * spacing,
+        jnp.where(known, s * s * (s - 1) * spacing, z - second.z),
     )
+    values = (first.displacement, second.displacement, first.slope, second.slope)
+    return jax.tree.map(lambda *parts: sum(w * part for w, part in zip(weights, parts, strict=True)), *values)
+
+
+def _extrapolated(before: Branch, now: Branch, z: jax.Array) -> Vector:
+    """Predict the displacements at the next height."""
+    guess = _hermite(before, now, z)
     # A prediction from across a snap of the probe leads astray.
-    change = cubic - last.displacement
-    sane = jnp.sum(change * change, axis=0) < _LONGEST_STEP**2
-    return jnp.where(sane, cubic, last.displacement)
-
-
-def _settle(
-    field: ForceField, lateral: jax.Array, z: jax.Array, guess: jax.Array, last: jax.Array, tolerance: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Relax all positions of one slice; returns displacement, slope and a flag for each."""
-    force, hessian, slope = _evaluate(field, lateral, z, guess)
-    step = jnp.stack(solve(hessian, force))
-    length = _length(step)
-    # Where the prediction fails the probe starts from where it was, or it could land in another minimum.
-    sound = is_positive_definite(hessian, _SOFTEST) & (length < _LONGEST_CORRECTION)
-    displacement = jnp.where(sound, guess + step, last)
-    settled = sound & (length < tolerance)
-
-    count = guess.shape[1]
-    group = min(_GROUP, count)
-    descent = _Descent(
-        displacement,
-        jnp.where(sound, slope, 0),
-        jnp.zeros_like(guess),
-        jnp.full(count, _LONGEST_STEP, guess.dtype),
-        settled,
-    )
-
-    def unfinished(state: tuple[_Descent, jax.Array]) -> jax.Array:
-        descent, rounds = state
-        return ~jnp.all(descent.settled) & (rounds < _ROUNDS)
-
-    def round_(state: tuple[_Descent, jax.Array]) -> tuple[_Descent, jax.Array]:
-        descent, rounds = state
-        # Places that are left over point past the end: read as the last column, dropped when written.
-        chosen = jnp.nonzero(~descent.settled, size=group, fill_value=count)[0]
-        column = jnp.minimum(chosen, count - 1)
-        part = jax.tree.map(lambda values: values[..., column], descent)
-        for _ in range(_STEPS_PER_ROUND):
-            part = _descend(field, lateral[:, column], z, part, tolerance)
-        merged = jax.tree.map(lambda all_, some: all_.at[..., chosen].set(some, mode="drop"), descent, part)
-        return merged, rounds + 1
-
-    descent, _ = jax.lax.while_loop(unfinished, round_, (descent, jnp.zeros((), int)))
-    return descent.displacement, descent.slope, descent.settled
-
-
-def _evaluate(
-    field: ForceField, lateral: jax.Array, z: jax.Array, displacement: jax.Array
-) -> tuple[Vector, Hessian, jax.Array]:
-    """Total force, total Hessian, and d(displacement)/dz along the branch, at given displacements."""
-    anchor = jnp.stack([lateral[0], lateral[1], jnp.broadcast_to(z, lateral[0].shape)])
-    pull, curvature = field.sample.force_and_hessian(anchor + field.spring.rest[:, None] + displacement)
-    spring, stiffness = field.spring.force_and_hessian(displacement)
-    force, hessian = add(pull, spring), add(curvature, stiffness)
-    # Equilibrium at every height: (H_sample + K) du = -H_sample e_z dz.
-    slope = -jnp.stack(solve(hessian, (curvature[2], curvature[4], curvature[5])))
-    return force, hessian, slope
-
-
-def _descend(field: ForceField, lateral: jax.Array, z: jax.Array, descent: _Descent, tolerance: float) -> _Descent:
-    """Take one Levenberg step: Newton with the Hessian lifted to be positive definite, no longer than the radius."""
-    force, hessian, slope = _evaluate(field, lateral, z, descent.displacement)
-    softness = smallest_eigenvalue(hessian)
-    lift = jnp.maximum(0, _SOFTEST - softness)
-    step = jnp.stack(solve(shifted(hessian, lift), force))
-    length = _length(step)
-    # The force points back along the last step: that step went past the minimum, so trust less of the next one.
-    overshot = jnp.sum(jnp.stack(force) * descent.step, axis=0) < 0
-    radius = jnp.where(overshot, 0.4, 1.5) * descent.radius
-    radius = jnp.clip(radius, _SHORTEST_RADIUS, _LONGEST_STEP)
-    scale = jnp.minimum(1, radius / jnp.maximum(length, _SHORTEST_RADIUS))
-    step = jnp.where(jnp.isfinite(length), jnp.nan_to_num(step) * scale, 0)
-    # On a lifted Hessian a short step proves nothing; but where the minimum is so flat that the force is lost in its
-    # own rounding, no step would ever be short.
-    unlifted = lift == 0
-    vanished = (softness > 0) & (_length(jnp.stack(force)) < _VANISHING * np.finfo(step.dtype).eps)
-    return _Descent(
-        descent.displacement + step,
-        jnp.where(unlifted, slope, 0),
-        step,
-        radius,
-        (unlifted & (length < tolerance)) | vanished,
-    )
-
-
-def _length(vectors: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.sum(vectors * vectors, axis=0))
+    change = jax.tree.map(jnp.subtract, guess, now.displacement)
+    return choose(dot(change, change) < _LONGEST_MOVE**2, guess, now.displacement)

@@ -1,24 +1,50 @@
 """Entry points of the probe-particle model."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from twinscope.kernels._checks import check_atoms, check_heights, check_points, check_tip
+from twinscope.kernels._checks import (
+    check_atoms,
+    check_grid,
+    check_heights,
+    check_neutral,
+    check_points,
+    check_reach,
+    check_substeps,
+    check_tip,
+)
+from twinscope.kernels._equilibrium import equilibrium
+from twinscope.kernels._force_field import ForceField
+from twinscope.kernels._grid_energy import check_reach as check_inside_of_grids
+from twinscope.kernels._images import precision
 from twinscope.kernels._pairs import bucket
-from twinscope.kernels._relax import ForceField, approach, step_tolerance
-from twinscope.kernels._sites import pair_terms
+from twinscope.kernels._relax import Approach, Route
+from twinscope.kernels._sites import pair_terms, stacked, within_reach
 from twinscope.kernels._spring import Spring
 from twinscope.kernels._terms import Term, TermSum
+from twinscope.kernels._tiles import compact_order, cut, relax_tiles, tile_size
 from twinscope.kernels._types import ArrayLike, Atoms, RelaxedColumns, RelaxedScan, ScanGrid, Tip
+from twinscope.kernels._vectors import zeros
 
-# Columns relaxed by one call: enough to fill two cores and few enough for the cache; fewer when there are many atoms.
-_LARGEST_TILE = 4096
-_SMALLEST_TILE = 64
-_PAIRS_PER_TILE = 2**22
+# How far a spring lets the probe go in a scan, in Å: more than any of those in use does.
+_WANDER = 1.0
 
 
-def simulate(atoms: Atoms, tip: Tip, grid: ScanGrid, *terms: Term, lennard_jones: bool = True) -> RelaxedScan:
+def simulate(
+    atoms: Atoms,
+    tip: Tip,
+    grid: ScanGrid,
+    *terms: Term,
+    lennard_jones: bool = True,
+    reach: float | None = None,
+    substeps: int = 1,
+) -> RelaxedScan:
     """Simulate the approach of a probe-particle tip over a grid.
 
     Parameters
@@ -34,40 +60,151 @@ def simulate(atoms: Atoms, tip: Tip, grid: ScanGrid, *terms: Term, lennard_jones
         Further parts of the force field, such as a :class:`~twinscope.kernels.Plane`.
     lennard_jones
         False when the terms take the place of the Lennard-Jones forces between atoms and probe.
+    reach
+        Atoms that are laterally farther away than this (Å) may be left out, which saves time over a sample that is
+        several times as large; None to sum over all. Charges act far: where some of them are left out, forces have a
+        small step.
+    substeps
+        In how many steps the tip goes from one height to the next where the probe cannot be predicted, because it
+        moves fast or is about to snap. A tip that moves continuously is approached with more steps. One is what other
+        codes do: the minimum that the probe finds from where it was at the height before, which can be another one
+        after a coarse step of z.
 
     Returns
     -------
     RelaxedScan
-        Forces, displacements and convergence, in the shape (nz, ny, nx).
+        Forces, displacements and flags, in the shape (nz, ny, nx).
 
     Raises
     ------
     ValueError
-        When shapes do not fit, numbers are not finite, an element is unknown or z does not go from far to near. The
-        message names the value.
+        When shapes do not fit, numbers are not finite, an element is unknown, z does not go from far to near, a
+        periodic cell is charged, or the probe would leave the grid of a term. The message names the value.
 
     Notes
     -----
     The model is that of Hapala et al., Phys. Rev. B 90, 085421 (2014), without the interpolation grid of its usual
     implementations: forces are direct sums over atoms, at the probe.
+
+    Displacements and forces can be differentiated, by the implicit function theorem, with respect to positions,
+    charges and Lennard-Jones parameters of the atoms, to everything of the tip that is a number, to the axes of the
+    grid and to the arrays of the terms. Where the probe did not converge the derivative is zero; where it snapped there
+    is none, and the number is that of the branch it is on.
+
+    The work is spread over all local devices.
     """
-    x, y = jnp.asarray(grid.x), jnp.asarray(grid.y)
-    points = jnp.stack(jnp.meshgrid(x, y, indexing="xy"), axis=-1).reshape(-1, 2)
-    columns = relax_columns(atoms, tip, points, grid.z, *terms, lennard_jones=lennard_jones)
-    shape = (len(grid.z), len(y), len(x))
-    return RelaxedScan(
-        columns.force_z.reshape(shape), columns.displacement.reshape(*shape, 3), columns.converged.reshape(shape)
+    check_grid(grid)
+    columns = relax_columns(
+        atoms, tip, _points(grid), grid.z, *terms, lennard_jones=lennard_jones, reach=reach, substeps=substeps
     )
+    return _on_grid(columns, grid)
+
+
+def simulate_cycle(
+    atoms: Atoms, tip: Tip, grid: ScanGrid, *terms: Term, lennard_jones: bool = True, substeps: int = 1
+) -> tuple[RelaxedScan, RelaxedScan]:
+    """Simulate the approach and the way back.
+
+    A probe that snapped stays on its other branch for a part of the way back: the two forces differ and the
+    oscillation loses energy.
+
+    Parameters
+    ----------
+    atoms, tip, grid, terms, lennard_jones, substeps
+        As for :func:`simulate`.
+
+    Returns
+    -------
+    approach, retract
+        Both in the order of `grid`, from far to near.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`simulate`.
+    """
+    check_grid(grid)
+    points = _points(grid)
+    given = _given(atoms, tip, points, grid.z, terms, lennard_jones, substeps)
+    results = relax_tiles(_relax_both_ways, given, cut(points, _size_of_tiles(given, len(points)), given.dtype))
+    down, up = (_joined([both[way] for both in results], len(grid.z), len(points), 1) for way in (0, 1))
+    return _on_grid(_first(down), grid), _on_grid(_first(up), grid)
+
+
+def simulate_batch(
+    atoms: Sequence[Atoms],
+    tip: Tip | Sequence[Tip],
+    grid: ScanGrid | Sequence[ScanGrid],
+    terms: Sequence[tuple[Term, ...]] = (),
+    *,
+    lennard_jones: bool = True,
+    substeps: int = 1,
+) -> RelaxedScan:
+    """Simulate many molecules, tips or frames at once: the same numbers as one after the other, but faster.
+
+    Parameters
+    ----------
+    atoms
+        One sample for each simulation. They may have different numbers of atoms.
+    tip, grid
+        One for all, or one for each. Grids must have the same shape, tips must all be rigid or none.
+    terms
+        Further parts of the force field for each simulation, of the same types and shapes; empty for none.
+    lennard_jones, substeps
+        As for :func:`simulate`.
+
+    Returns
+    -------
+    RelaxedScan
+        With a leading axis, in the order of `atoms`.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`simulate`, with the number of the simulation, and when lengths or shapes do not fit together.
+    """
+    count = len(atoms)
+    tips = _for_each("tip", tip, Tip, count)
+    grids = _for_each("grid", grid, ScanGrid, count)
+    if terms and len(terms) != count:
+        raise ValueError(f"terms has {len(terms)} entries: expected one for each of {count} simulations, or none")
+    shapes = {(len(grid.z), len(grid.y), len(grid.x)) for grid in grids}
+    if len(shapes) != 1:
+        raise ValueError(f"grids have the shapes {sorted(shapes)}: expected the same for all simulations of a batch")
+
+    every = []
+    for number, (sample, one_tip, one_grid) in enumerate(zip(atoms, tips, grids, strict=True)):
+        try:
+            check_grid(one_grid)
+            more = terms[number] if terms else ()
+            every.append(_given(sample, one_tip, _points(one_grid), one_grid.z, more, lennard_jones, substeps))
+        except ValueError as exc:
+            raise ValueError(f"simulation {number}: {exc}") from exc
+    given = stacked(every)
+    columns = len(grids[0].x) * len(grids[0].y)
+    size = _size_of_tiles(every[0], columns)
+    tiles = [cut(_points(one_grid), size, given.dtype) for one_grid in grids]
+    owner = np.repeat(np.arange(count), len(tiles[0]))
+    np_ = jnp if isinstance(tiles[0], jax.Array) else np
+    results = relax_tiles(_relax, given, np_.concatenate(tiles), owner)
+    return _on_grid(_joined(results, len(grids[0].z), columns, count), grids[0], count)
 
 
 def relax_columns(
-    atoms: Atoms, tip: Tip, points: ArrayLike, heights: ArrayLike, *terms: Term, lennard_jones: bool = True
+    atoms: Atoms,
+    tip: Tip,
+    points: ArrayLike,
+    heights: ArrayLike,
+    *terms: Term,
+    lennard_jones: bool = True,
+    reach: float | None = None,
+    substeps: int = 1,
 ) -> RelaxedColumns:
     """Simulate the approach over any list of lateral positions; see :func:`simulate`.
 
     Parameters
     ----------
-    atoms, tip, terms, lennard_jones
+    atoms, tip, terms, lennard_jones, reach, substeps
         As for :func:`simulate`.
     points
         x and y of the tip anchor, in Å, shape (n, 2).
@@ -84,35 +221,171 @@ def relax_columns(
     ValueError
         As for :func:`simulate`.
     """
+    given = _given(atoms, tip, points, heights, terms, lennard_jones, substeps)
+    count, levels = len(points), len(heights)
+    if reach is None:
+        results = relax_tiles(_relax, given, cut(points, _size_of_tiles(given, count), given.dtype))
+        return _first(_joined(results, levels, count, 1))
+
+    check_reach(reach, given, points)
+    size = tile_size(count, 1)
+    order = compact_order(np.asarray(points), size)
+    tiles = cut(np.asarray(points)[order], size, given.dtype)
+    results = relax_tiles(_relax, _near_only(given, tiles, reach), tiles, np.arange(len(tiles)))
+    columns = _first(_joined(results, levels, count, 1))
+    return jax.tree.map(lambda values: values[:, np.argsort(order)], columns)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Given:
+    """What columns are relaxed with: pairs and further terms, springs, and the way down."""
+
+    pairs: TermSum
+    terms: tuple[Term, ...]
+    spring: Spring
+    route: Route
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.route.heights.dtype
+
+    @property
+    def field(self) -> ForceField:
+        return ForceField(TermSum((self.pairs, *self.terms)), self.spring)
+
+
+def _given(
+    atoms: Atoms,
+    tip: Tip,
+    points: ArrayLike,
+    heights: ArrayLike,
+    terms: tuple[Term, ...],
+    lennard_jones: bool,
+    substeps: int,
+) -> _Given:
+    """Check what a user gives, and make of it what is computed with."""
     check_atoms(atoms)
     check_tip(tip)
     check_points(points)
     check_heights(heights)
-    pairs = pair_terms(atoms, tip, lennard_jones=lennard_jones)
-    dtype = jnp.result_type(atoms.positions, jnp.float32)
-    field = ForceField(TermSum((pairs, *terms)), Spring.of(tip, dtype))
+    check_neutral(atoms, tip)
+    check_substeps(substeps)
+    dtype = precision(atoms)
+    spring = Spring.of(tip, dtype)
+    _check_inside(terms, points, heights, spring)
+    missing = bucket(len(heights), smallest=8) - len(heights)
+    np_ = jnp if isinstance(heights, jax.Array) else np
+    z = np_.pad(np_.asarray(heights, dtype), (0, missing), mode="edge")
+    route = Route(z, np.asarray(len(heights)), np.asarray(substeps))
+    return _Given(pair_terms(atoms, tip, lennard_jones=lennard_jones), terms, spring, route)
 
-    count, levels = len(points), len(heights)
-    # Repeating the last height fills the stack to its bucket; each of those slices costs one evaluation.
-    z = jnp.pad(jnp.asarray(heights, dtype), (0, bucket(levels, smallest=8) - levels), mode="edge")
-    size = _tile_size(count, sum(leaf.shape[0] for leaf in jax.tree.leaves(pairs)) // 2)
-    lateral = jnp.pad(jnp.asarray(points, dtype), ((0, -count % size), (0, 0)), mode="edge").T
-    tiles = [
-        approach(field, lateral[:, start : start + size], z, step_tolerance(dtype))
-        for start in range(0, lateral.shape[1], size)
-    ]
-    force_z, displacement, converged = (jnp.concatenate(parts, axis=-1) for parts in zip(*tiles, strict=True))
+
+def _check_inside(terms: tuple[Term, ...], points: ArrayLike, heights: ArrayLike, spring: Spring) -> None:
+    """Raise ValueError when the scan leads the probe out of a grid of the terms."""
+    known = not any(isinstance(value, jax.core.Tracer) for value in (points, heights, spring.rest))
+    if terms and known:
+        lateral, z = np.asarray(points), np.asarray(heights)
+        wander = np.array([0.0, 0.0, 0.0] if spring.rigid else [_WANDER, _WANDER, 0.0])
+        low, high = np.array([*lateral.min(axis=0), z.min()]), np.array([*lateral.max(axis=0), z.max()])
+        check_inside_of_grids(TermSum(terms), low + spring.rest - wander, high + spring.rest + wander)
+
+
+def _near_only(given: _Given, tiles: np.ndarray, reach: float) -> _Given:
+    """Give every tile the pairs that are near it; the rest is the same for all."""
+    near = within_reach(given.pairs, tiles, reach)
+    rest = (given.terms, given.spring, given.route)
+    return _Given(near, *jax.tree.map(lambda values: np.broadcast_to(values, (len(tiles), *np.shape(values))), rest))
+
+
+def _size_of_tiles(given: _Given, points: int) -> int:
+    sites = max((np.shape(leaf)[0] for leaf in jax.tree.leaves(given.pairs)), default=1)
+    return tile_size(points, sites)
+
+
+def _relax(given: _Given, lateral: jax.Array) -> RelaxedColumns:
+    """Relax the probe over lateral positions (n, 2) on the way down."""
+    if given.spring.rigid:
+        return _rigid(given, lateral)
+    start = zeros(len(lateral), lateral.dtype)
+    return _described(given, equilibrium(given.field, tuple(lateral.T), given.route, start))
+
+
+def _relax_both_ways(given: _Given, lateral: jax.Array) -> tuple[RelaxedColumns, RelaxedColumns]:
+    """Relax the probe over lateral positions (n, 2) on the way down, and from there on the way up."""
+    if given.spring.rigid:
+        return (_rigid(given, lateral),) * 2
+    start = zeros(len(lateral), lateral.dtype)
+    anchor = tuple(lateral.T)
+    down = equilibrium(given.field, anchor, given.route, start)
+    # The heights that only fill the array up are its last, on both ways.
+    route = given.route
+    backward = jnp.maximum(route.levels - 1 - jnp.arange(len(route.heights)), 0)
+    lowest = jax.tree.map(lambda values: values[route.levels - 1], down.displacement)
+    up = equilibrium(given.field, anchor, replace(route, heights=route.heights[backward]), lowest)
+    return _described(given, down), _described(given, jax.tree.map(lambda values: values[backward], up))
+
+
+def _described(given: _Given, path: Approach) -> RelaxedColumns:
+    # In equilibrium the sample pulls as hard as the spring, which is known without another sum over atoms.
+    (_, _, force_z), _ = given.spring.force_and_hessian(path.displacement)
     return RelaxedColumns(
-        force_z[:levels, :count],
-        jnp.moveaxis(displacement[:levels, :, :count], 1, -1),
-        converged[:levels, :count],
+        -force_z, jnp.stack(path.displacement, axis=-1), path.converged, path.snapped, path.evaluations
     )
 
 
-def _tile_size(points: int, sites: int) -> int:
-    """Columns per tile: a power of eight below the largest tile, so that few shapes are ever compiled."""
-    affordable = max(_SMALLEST_TILE, 2 ** int(np.log2(_PAIRS_PER_TILE / sites)))
-    size = _SMALLEST_TILE
-    while size < min(points, _LARGEST_TILE):
-        size *= 8
-    return min(size, affordable, _LARGEST_TILE)
+def _rigid(given: _Given, lateral: jax.Array) -> RelaxedColumns:
+    """Hold the probe at its rest position."""
+    nowhere = zeros(len(lateral), lateral.dtype)
+    shape = (len(given.route.heights), len(lateral))
+
+    def slice_(z: jax.Array) -> jax.Array:
+        points = given.field.probe((lateral[:, 0], lateral[:, 1]), z, nowhere)
+        (_, _, force_z), _ = given.field.sample.force_and_hessian(points)
+        return force_z
+
+    force_z = jax.lax.map(slice_, given.route.heights)
+    return RelaxedColumns(
+        force_z,
+        jnp.zeros((*shape, 3), lateral.dtype),
+        jnp.isfinite(force_z),
+        jnp.zeros(shape, bool),
+        jnp.ones(shape, jnp.int16),
+    )
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _joined(results: list[RelaxedColumns], levels: int, columns: int, simulations: int) -> RelaxedColumns:
+    """Put tiles (tiles, nz, n) side by side, without what filled them up: (simulations, nz, columns)."""
+
+    def joined(*parts: jax.Array) -> jax.Array:
+        values = jnp.concatenate(parts)[:, :levels]
+        values = values.reshape(simulations, -1, *values.shape[1:])
+        return jnp.moveaxis(values, 1, 2).reshape(simulations, levels, -1, *values.shape[4:])[:, :, :columns]
+
+    return jax.tree.map(joined, *results)
+
+
+def _first(columns: RelaxedColumns) -> RelaxedColumns:
+    return jax.tree.map(lambda values: values[0], columns)
+
+
+def _on_grid(columns: RelaxedColumns, grid: ScanGrid, *leading: int) -> RelaxedScan:
+    shape = (*leading, len(grid.z), len(grid.y), len(grid.x))
+    return RelaxedScan(
+        **{name: values.reshape(*shape, *values.shape[len(leading) + 2 :]) for name, values in vars(columns).items()}
+    )
+
+
+def _points(grid: ScanGrid) -> ArrayLike:
+    """Lateral positions (ny nx, 2) of a grid, in Å, line after line."""
+    np_ = jnp if isinstance(grid.x, jax.Array) or isinstance(grid.y, jax.Array) else np
+    return np_.stack(np_.meshgrid(np_.asarray(grid.x), np_.asarray(grid.y), indexing="xy"), axis=-1).reshape(-1, 2)
+
+
+def _for_each(name: str, value: Any, kind: type, count: int) -> list[Any]:
+    if isinstance(value, kind):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{name} has {len(value)} entries: expected one for each of {count} simulations, or one alone")
+    return list(value)

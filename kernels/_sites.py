@@ -1,13 +1,15 @@
 """Lennard-Jones and point charges: the pair interactions of the plain probe-particle model."""
 
-from dataclasses import dataclass
-from types import ModuleType
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from twinscope.kernels._constants import COULOMB
+from twinscope.kernels._images import filled_up, image_shifts, namespace, precision
 from twinscope.kernels._mixing import lennard_jones_coefficients
 from twinscope.kernels._pairs import NOWHERE, bucket, squared_distances, sum_over_sites
 from twinscope.kernels._terms import Hessian, Term, TermSum, Vector
@@ -44,11 +46,12 @@ class PairSites:
         return sum_over_sites(points, self.positions, (self.c12 != 0) | (self.coulomb != 0), self._radial)
 
     def _radial(self, s: jax.Array) -> tuple[jax.Array, jax.Array]:
-        u = 1 / s
+        root = jax.lax.rsqrt(s)
+        u = root * root
         u3 = u * u * u
         dispersion = self.c6[:, None] * u3
         repulsion = self.c12[:, None] * u3 * u3
-        charge = self.coulomb[:, None] * jnp.sqrt(u)
+        charge = self.coulomb[:, None] * root
         g = u * (6 * dispersion - 12 * repulsion - charge)
         h = u * u * (168 * repulsion - 48 * dispersion + 3 * charge)
         return g, h
@@ -79,9 +82,14 @@ class ChargeSites:
         return sum_over_sites(points, self.positions, self.coulomb != 0, self._radial)
 
     def _radial(self, s: jax.Array) -> tuple[jax.Array, jax.Array]:
-        u = 1 / s
-        charge = self.coulomb[:, None] * jnp.sqrt(u) * u
+        root = jax.lax.rsqrt(s)
+        u = root * root
+        charge = self.coulomb[:, None] * root * u
         return -charge, 3 * u * charge
+
+
+_Sites = PairSites | ChargeSites
+_Stack = TypeVar("_Stack")
 
 
 def pair_terms(atoms: Atoms, tip: Tip, *, lennard_jones: bool = True) -> TermSum:
@@ -104,9 +112,9 @@ def pair_terms(atoms: Atoms, tip: Tip, *, lennard_jones: bool = True) -> TermSum
         :class:`PairSites`, the atoms with what acts on the probe itself, and :class:`ChargeSites` when tip charges sit
         above or below the probe.
     """
-    np_ = _namespace(atoms.positions, atoms.charges, atoms.lennard_jones, atoms.cell, tip)
-    dtype = jnp.result_type(atoms.positions, jnp.float32)
-    shifts = _image_shifts(atoms, np_)
+    np_ = namespace(atoms.positions, atoms.charges, atoms.lennard_jones, atoms.cell, tip)
+    dtype = precision(atoms)
+    shifts = image_shifts(atoms, np_)
     positions = (np_.asarray(atoms.positions)[None] + shifts[:, None, :]).reshape(-1, 3)
     count = len(positions)
 
@@ -123,35 +131,92 @@ def pair_terms(atoms: Atoms, tip: Tip, *, lennard_jones: bool = True) -> TermSum
         if lennard_jones:
             c6, c12 = map(of_every_image, lennard_jones_coefficients(atoms, tip))
         coulomb = nothing if charges is None or not on_probe else COULOMB * charges * sum(on_probe)
-        terms.append(PairSites(*_filled_up(np_, dtype, positions, c6, c12, coulomb)))
+        terms.append(PairSites(*filled_up(np_, dtype, positions, c6, c12, coulomb)))
     if beside and charges is not None:
         moved = np_.concatenate([positions - np_.asarray((0, 0, 1)) * height for _, height in beside])
         coulomb = np_.concatenate([COULOMB * charge * charges for charge, _ in beside])
-        terms.append(ChargeSites(*_filled_up(np_, dtype, moved, coulomb)))
+        terms.append(ChargeSites(*filled_up(np_, dtype, moved, coulomb)))
     return TermSum(tuple(terms))
 
 
-def _namespace(*values: ArrayLike) -> ModuleType:
-    """NumPy for what is known, which saves the launch of many small computations; JAX for the rest."""
-    return jnp if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(values)) else np
+def stacked(every: Sequence[_Stack]) -> _Stack:
+    """Stack the force fields of many simulations along a new first axis.
+
+    Lists of sites are filled up to the longest of them, with sites that do not act.
+
+    Raises
+    ------
+    ValueError
+        When they are not made of the same terms, or a term has arrays of different shapes.
+    """
+    structures = {str(jax.tree.structure(one)) for one in every}
+    if len(structures) != 1:
+        raise ValueError(
+            "the simulations of a batch have different terms: expected the same types for all, charges for all samples"
+            " or for none, and as many tip charges for all tips"
+        )
+    sites = [jax.tree.leaves(one, is_leaf=_is_sites) for one in every]
+    filled = [_stacked_leaf(leaves) for leaves in zip(*sites, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(every[0], is_leaf=_is_sites), filled)
+
+
+def within_reach(pairs: TermSum, tiles: np.ndarray, reach: float) -> TermSum:
+    """Keep, for each tile (tiles, n, 2) of positions, the sites that are laterally nearer to it than `reach` (Å).
+
+    Returns
+    -------
+    TermSum
+        With a leading axis for the tiles, all with as many sites as the one that needs most.
+    """
+    low, high = tiles.min(axis=1), tiles.max(axis=1)
+    return TermSum(tuple(_sites_within_reach(term, low - reach, high + reach) for term in pairs.terms))
+
+
+def _sites_within_reach(sites: _Sites, low: np.ndarray, high: np.ndarray) -> _Sites:
+    lateral = np.asarray(sites.positions)[:, :2]
+    # Nowhere is below the origin, which may well be within reach.
+    acting = np.asarray(sites.positions)[:, 2] != np.asarray(NOWHERE[2], lateral.dtype)
+    near = [
+        np.flatnonzero(((lateral >= a) & (lateral <= b)).all(axis=1) & acting) for a, b in zip(low, high, strict=True)
+    ]
+    size = bucket(max(map(len, near)))
+    values = {name: np.asarray(getattr(sites, name)) for name in _names(sites)}
+    return stacked([type(sites)(**{k: _filled(v[chosen], size) for k, v in values.items()}) for chosen in near])
+
+
+def _stacked_leaf(leaves: Sequence[Any]) -> Any:
+    if _is_sites(leaves[0]):
+        size = max(len(sites.positions) for sites in leaves)
+        names = _names(leaves[0])
+        return type(leaves[0])(
+            **{name: _stack([_filled(getattr(one, name), size) for one in leaves]) for name in names}
+        )
+    shapes = {np.shape(leaf) for leaf in leaves}
+    if len(shapes) != 1:
+        raise ValueError(f"the terms of a batch have arrays of the shapes {sorted(shapes)}: expected the same for all")
+    return _stack(leaves)
+
+
+def _stack(values: Sequence[ArrayLike]) -> ArrayLike:
+    return namespace(*values).stack(values)
+
+
+def _filled(values: ArrayLike, size: int) -> ArrayLike:
+    np_ = namespace(values)
+    missing = size - len(values)
+    if values.ndim == 1:
+        return np_.pad(values, (0, missing))
+    return np_.concatenate([values, np_.broadcast_to(np_.asarray(NOWHERE, values.dtype), (missing, 3))])
+
+
+def _names(sites: _Sites) -> list[str]:
+    return [field.name for field in fields(sites)]
+
+
+def _is_sites(value: Any) -> bool:
+    return isinstance(value, PairSites | ChargeSites)
 
 
 def _is_zero(height: ArrayLike) -> bool:
     # A traced height is not known: it gets copies of its own, which is right for zero as well.
     return not isinstance(height, jax.core.Tracer) and height == 0
-
-
-def _image_shifts(atoms: Atoms, np_: ModuleType) -> ArrayLike:
-    """Return the translations (m, 3) of the periodic images, in Å, the cell itself included."""
-    if atoms.cell is None:
-        return np.zeros((1, 3))
-    ranges = [np.arange(-n, n + 1) for n in atoms.periodic_images]
-    counts = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
-    return counts @ np_.asarray(atoms.cell)
-
-
-def _filled_up(np_: ModuleType, dtype: jnp.dtype, positions: ArrayLike, *values: ArrayLike) -> list[ArrayLike]:
-    missing = bucket(len(positions)) - len(positions)
-    nowhere = np.broadcast_to(np.asarray(NOWHERE), (missing, 3))
-    filled = [np_.concatenate([positions, nowhere]), *(np_.pad(value, (0, missing)) for value in values)]
-    return [np_.asarray(value, dtype) for value in filled]

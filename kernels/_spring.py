@@ -1,13 +1,15 @@
 """The springs that hold the probe particle to the tip."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 
 from twinscope.kernels._constants import NEWTON_PER_METRE
+from twinscope.kernels._images import namespace
 from twinscope.kernels._terms import Hessian, Vector
-from twinscope.kernels._types import Tip
+from twinscope.kernels._types import ArrayLike, Tip
+from twinscope.kernels._vectors import add, dot, length
 
 
 @jax.tree_util.register_dataclass
@@ -19,33 +21,37 @@ class Spring:
     ``|r0| = R`` (Hapala et al., Phys. Rev. B 90, 085421 (2014)).
     """
 
-    rest: jax.Array
-    length: jax.Array
-    stiffness: jax.Array
-    radial: jax.Array
+    rest: ArrayLike
+    length: ArrayLike
+    stiffness: ArrayLike
+    radial: ArrayLike
+    rigid: bool = field(default=False, metadata={"static": True})
 
     @classmethod
     def of(cls, tip: Tip, dtype: jnp.dtype) -> "Spring":
         """Take the springs of a tip, converted from N/m."""
-        x0, y0, length = (jnp.asarray(value, dtype) for value in tip.rest)
-        stiffness = jnp.stack([jnp.asarray(value, dtype) for value in tip.stiffness]) * NEWTON_PER_METRE
-        rest = jnp.stack([x0, y0, -jnp.sqrt(length**2 - x0**2 - y0**2)])
-        return cls(rest, length, stiffness[:3], stiffness[3])
+        np_ = namespace(tip.rest, tip.stiffness)
+        x0, y0, length = (np_.asarray(value) for value in tip.rest)
+        stiffness = np_.stack([np_.asarray(value) for value in tip.stiffness]) * NEWTON_PER_METRE
+        rest = np_.stack([x0, y0, -np_.sqrt(length**2 - x0**2 - y0**2)])
+        values = (np_.asarray(value, dtype) for value in (rest, length, stiffness[:3], stiffness[3]))
+        return cls(*values, tip.rigid)
 
-    def energy(self, displacement: jax.Array) -> jax.Array:
-        """Energy of the springs (eV) for displacements (3, n) of the probe from its rest position, in Å."""
+    def energy(self, displacement: Vector) -> jax.Array:
+        """Energy of the springs (eV) for displacements of the probe from its rest position, in Å."""
         elongation, _ = self._elongation(displacement)
-        squares = displacement * displacement
-        return (self.stiffness @ squares + self.radial * elongation**2) / 2
+        kx, ky, kz = self.stiffness
+        ux, uy, uz = displacement
+        return (kx * ux**2 + ky * uy**2 + kz * uz**2 + self.radial * elongation**2) / 2
 
-    def force_and_hessian(self, displacement: jax.Array) -> tuple[Vector, Hessian]:
-        """Spring force (eV/Å) and Hessian (eV/Å²) for displacements (3, n) of the probe from its rest position, in Å.
+    def force_and_hessian(self, displacement: Vector) -> tuple[Vector, Hessian]:
+        """Spring force (eV/Å) and Hessian (eV/Å²) for displacements of the probe from its rest position, in Å.
 
         The displacement, not the distance to the anchor, is the variable: ``|d| - R`` would lose its digits.
         """
         ux, uy, uz = displacement
         elongation, distance = self._elongation(displacement)
-        nx, ny, nz = (displacement + self.rest[:, None]) / distance
+        nx, ny, nz = ((rest + moved) / distance for rest, moved in zip(self.rest, displacement, strict=True))
 
         kx, ky, kz = self.stiffness
         tension = self.radial * elongation
@@ -63,10 +69,11 @@ class Spring:
         )
         return force, hessian
 
-    def _elongation(self, displacement: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _elongation(self, displacement: Vector) -> tuple[jax.Array, jax.Array]:
         """Elongation of the radial spring and distance to the anchor, in Å."""
-        ux, uy, uz = displacement
-        x, y, z = displacement + self.rest[:, None]
-        distance = jnp.sqrt(x * x + y * y + z * z)
-        moved = ux * (2 * self.rest[0] + ux) + uy * (2 * self.rest[1] + uy) + uz * (2 * self.rest[2] + uz)
-        return moved / (distance + self.length), distance
+        rest = (self.rest[0], self.rest[1], self.rest[2])
+        from_anchor = add(rest, displacement)
+        distance = length(from_anchor)
+        # |d|² - R², of which no digits are lost.
+        difference = dot(displacement, add(rest, from_anchor))
+        return difference / (distance + self.length), distance

@@ -1,19 +1,10 @@
 """Closed-form algebra of many symmetric 3 x 3 matrices, stored as ``(xx, xy, xz, yy, yz, zz)``."""
 
-from typing import TypeVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from twinscope.kernels._terms import Hessian, Vector
-
-_Components = TypeVar("_Components", Vector, Hessian)
-
-
-def add(first: _Components, second: _Components) -> _Components:
-    """Add two vectors, or two matrices, component by component."""
-    return jax.tree.map(jnp.add, first, second)
 
 
 def solve(matrix: Hessian, right: Vector) -> Vector:

@@ -121,11 +121,20 @@ class RelaxedColumns:
         Probe minus its rest position, in Å, shape (nz, n, 3).
     converged
         Shape (nz, n). False where the relaxation did not settle: do not trust these numbers.
+    snapped
+        Shape (nz, n). True where the probe lost its minimum on the way from the slice before and went to another one.
+        From there on the path depends on where it came from: the way back is another one. After coarse steps of z
+        some of them only moved fast; with several ``substeps`` they are told apart.
+    evaluations
+        How often force and Hessian were computed for this slice, shape (nz, n); zero where it was interpolated
+        between its neighbours.
     """
 
     force_z: jax.Array
     displacement: jax.Array
     converged: jax.Array
+    snapped: jax.Array
+    evaluations: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -136,3 +145,5 @@ class RelaxedScan:
     force_z: jax.Array
     displacement: jax.Array
     converged: jax.Array
+    snapped: jax.Array
+    evaluations: jax.Array

@@ -192,3 +192,19 @@ def golden():
             )
 
     return read
+
+
+@pytest.fixture(scope="session")
+def golden_volumes():
+    """Return a function that reads the grids, nodes and parameters of a case with potentials or densities."""
+    if not GOLDEN.is_dir():
+        pytest.skip(f"the golden data are not at {GOLDEN}: put the folder shared/ beside the checkout")
+
+    def read(name, group):
+        with h5py.File(GOLDEN / f"{name}.h5") as file:
+            arrays = {key: np.asarray(value, float) for key, value in file[group].items()}
+            attributes = {key: np.asarray(value) for key, value in file[group].attrs.items() if key != "note"}
+            nodes = {key: file["ff_nodes"][key][:].astype(float) for key in ("xyz", "FE")}
+        return arrays | attributes | nodes
+
+    return read

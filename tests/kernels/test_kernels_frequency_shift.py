@@ -1,3 +1,6 @@
+import re
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from twinscope.kernels import (
     frequency_shift_weights,
     interpolation_weights,
 )
+from twinscope.kernels._frequency_shift import _tables
 
 AMPLITUDES = (0.2, 1.0, 2.5)
 EV_PER_SQUARE_ANGSTROM = 16.0217662
@@ -152,7 +156,7 @@ def test_an_oscillation_that_leaves_the_range_is_named(centre):
     ("z", "text"),
     [
         (EVEN[::-1], "from far to near"),
-        (np.array([5.0, 4.9, 4.8]), "3 different heights: a frequency shift needs at least 4"),
+        (np.array([5.0, 4.9, 4.8]), "3 different heights: at least 4 are needed"),
         (np.array([5.0, 4.9, 4.9, 4.8]), "3 different heights"),
         (np.array([5.0, np.nan, 4.8, 4.7]), r"z\[1\] is nan: expected finite"),
         (np.zeros((4, 1)), r"z has shape \(4, 1\): expected \(nz,\)"),
@@ -161,6 +165,89 @@ def test_an_oscillation_that_leaves_the_range_is_named(centre):
 def test_heights_that_are_no_approach_are_refused(z, text):
     with pytest.raises(ValueError, match=text):
         frequency_shift(np.zeros(len(z)), z, Cantilever(amplitude=0.1))
+
+
+@pytest.mark.parametrize("centres", [[], [[5.0, 6.0]], [5.0, np.nan]])
+def test_centres_that_are_no_list_of_heights_are_refused(centres):
+    with pytest.raises(
+        ValueError, match=r"centres of the oscillation are .*: expected a list \(m,\) of finite heights"
+    ):
+        frequency_shift_at(centres, np.zeros(121), EVEN, Cantilever())
+
+
+@pytest.mark.parametrize("shape", [(), (120,), (4, 121), (1, 121)])
+def test_a_stack_that_does_not_fit_the_heights_is_named(shape):
+    text = re.escape(f"force_z has shape {shape}: expected (121, ...), one value for every height z")
+    with pytest.raises(ValueError, match=text):
+        frequency_shift(np.zeros(shape), EVEN, Cantilever())
+    with pytest.raises(ValueError, match=text):
+        frequency_shift_at([5.0], np.zeros(shape), EVEN, Cantilever())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_gap_spoils_only_the_oscillations_through_it(bad, x64):
+    force = np.random.default_rng(1).normal(size=(121, 2, 3))
+    whole, heights = map(np.array, frequency_shift(force, EVEN, Cantilever(amplitude=1.0)))
+    force[40, 1, 2] = bad
+    shift, _ = frequency_shift(force, EVEN, Cantilever(amplitude=1.0))
+    # The cubic between heights leans on one more height at either side; the grid has steps of 0.05 Å.
+    touched = np.abs(heights - EVEN[40]) < 0.5 + 0.1 - 1e-9
+    expected = whole.copy()
+    expected[touched, 1, 2] = np.nan
+    assert 20 < touched.sum() < 25
+    np.testing.assert_allclose(shift, expected, rtol=1e-12)
+
+
+def test_whole_numbers_are_forces_too(x64):
+    shift, heights = frequency_shift([7, 5, 3, 1, -1], [9, 8, 7, 6, 5], Cantilever(amplitude=2.0))
+    np.testing.assert_allclose(shift, -scale(Cantilever()) / 2 * 2, rtol=1e-6)
+    np.testing.assert_array_equal(heights, [8, 7, 6])
+
+
+def test_it_runs_and_differentiates_under_jit(x64):
+    centres, cantilever = np.array([5.0, 6.5]), Cantilever()
+    weights = frequency_shift_weights(centres, EVEN, 1.0)
+
+    @jax.jit
+    @jax.grad
+    def slope(force):
+        return jnp.sum(frequency_shift_at(centres, force, EVEN, cantilever) ** 2)
+
+    force = EVEN**-4
+    np.testing.assert_allclose(slope(force), 2 * scale(cantilever) ** 2 * weights.T @ (weights @ force), rtol=1e-9)
+
+
+def test_stiffness_and_frequency_may_be_traced(x64):
+    def shift(frequency, stiffness):
+        return frequency_shift(EVEN**-4, EVEN, Cantilever(frequency, stiffness, 1.0))[0]
+
+    expected = frequency_shift(EVEN**-4, EVEN, Cantilever(25000.0, 1500.0, 1.0))[0]
+    np.testing.assert_allclose(jax.jit(shift)(25000.0, 1500.0), expected, rtol=1e-12)
+
+
+def test_what_decides_the_shapes_must_be_known():
+    with pytest.raises(ValueError, match=r"cantilever.amplitude is traced: .* as a constant"):
+        jax.jit(lambda amplitude: frequency_shift(np.zeros(121), EVEN, Cantilever(amplitude=amplitude)))(1.0)
+    with pytest.raises(ValueError, match=r"z is traced: .* as a constant"):
+        jax.jit(lambda z: frequency_shift(np.zeros(121), z, Cantilever()))(EVEN)
+
+
+def test_the_weights_are_computed_once_and_nobody_can_spoil_them(x64):
+    before = frequency_shift_weights([5.0], EVEN, 0.7)
+    known = _tables.cache_info()
+    kept = before.copy()
+    before[:] = 0
+    np.testing.assert_array_equal(frequency_shift_weights([5.0], EVEN, 0.7), kept)
+    frequency_shift_at([5.0], np.zeros(121), EVEN, Cantilever(amplitude=0.7))
+    now = _tables.cache_info()
+    assert (now.misses, now.hits) == (known.misses, known.hits + 2)
+
+
+def test_the_slope_of_the_interpolation_is_exact_for_cubics(x64):
+    z, values = UNEVEN[40:60], UNEVEN[40:60] ** 3
+    inside = np.linspace(z[-1], z[0], 17)
+    np.testing.assert_allclose(interpolation_weights(inside, z) @ values, inside**3, rtol=1e-10)
+    np.testing.assert_allclose(interpolation_weights(inside, z, slope=True) @ values, 3 * inside**2, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["frequency", "stiffness", "amplitude"])

@@ -77,7 +77,8 @@ def test_a_column_does_not_depend_on_the_others(benzene, count):
     assert together.displacement.shape == (24, count, 3)
     few = relax_columns(atoms, CO, points[-60:], heights)
     n = min(count, 60)
-    np.testing.assert_allclose(together.force_z[:, -n:], few.force_z[:, -n:], rtol=0, atol=1e-5)
+    # Which slices are interpolated depends on all of them; that is right to 1e-5 eV/Å.
+    np.testing.assert_allclose(together.force_z[:, -n:], few.force_z[:, -n:], rtol=0, atol=2e-5)
     np.testing.assert_allclose(together.displacement[:, -n:], few.displacement[:, -n:], rtol=0, atol=1e-3)
 
 
@@ -211,7 +212,9 @@ def test_a_tip_over_a_surface_alone_feels_the_surface(nothing, dtype):
     radial = CO.stiffness[3] / 16.0217662
     for k, z in enumerate(heights.astype(float)):
         u = brentq(lambda u, z=z: force_of_gold(z - 3 + u) - radial * u, -0.3, 0.3, xtol=1e-15)
-        np.testing.assert_allclose(result.force_z[k], force_of_gold(z - 3 + u), rtol=0, atol=TOLERANCE[dtype])
+        # Slices in between are interpolated, in double precision to 2e-8 eV/Å.
+        tolerance = max(TOLERANCE[dtype], 5e-8)
+        np.testing.assert_allclose(result.force_z[k], force_of_gold(z - 3 + u), rtol=0, atol=tolerance)
         np.testing.assert_allclose(result.displacement[k], np.tile([0, 0, u], (3, 1)), rtol=0, atol=1e-5)
 
 
@@ -229,16 +232,17 @@ def test_a_probe_that_is_pushed_harder_than_its_spring_bears_buckles(nothing, dt
     np.testing.assert_allclose(force, force_of_gold(heights[-1].astype(float) - 3 + z), rtol=1e-3)
 
 
-def test_a_probe_balanced_on_a_saddle_is_not_called_converged(dtype):
+def test_a_probe_balanced_on_a_saddle_falls(reference, dtype):
     # Exactly above an atom nothing says to which side the probe should fall, once it is pushed beyond k R.
     adatom = Atoms(np.array([79]), np.zeros((1, 3), dtype))
-    result = relax_columns(adatom, CO, np.zeros((3, 2), dtype), (HEIGHTS - 0.3).astype(dtype), GOLD)
-    upright = np.linalg.norm(np.asarray(result.displacement)[..., :2], axis=-1) < 0.01
-    unstable = np.asarray(result.force_z) > 0.05
-    converged = np.asarray(result.converged)
-    assert converged[:5].all()
-    assert (upright & unstable).any()
-    assert not converged[upright & unstable].any()
+    heights, points = (HEIGHTS - 0.3).astype(dtype), np.zeros((3, 2), dtype)
+    result = relax_columns(adatom, CO, points, heights)
+    aside = np.linalg.norm(np.asarray(result.displacement)[..., :2], axis=-1)
+    assert np.asarray(result.converged).all()
+    assert (aside[:5] < 1e-3).all()
+    assert (aside[-1] > 0.3).all()
+    total, _ = residual(reference, adatom, CO, points, heights, result.displacement)
+    assert np.abs(total).max() < 3 * TOLERANCE[dtype]
 
 
 def test_the_forces_of_sample_and_surface_add_up(reference, dtype):
@@ -260,7 +264,7 @@ def test_an_image_is_its_columns_with_rows_along_y(benzene):
     assert image.displacement.shape == (24, 2, 3, 3)
     for iy, ix in np.ndindex(2, 3):
         column = relax_columns(atoms, CO, np.array([[x[ix], y[iy]]]), z)
-        np.testing.assert_allclose(image.force_z[:, iy, ix], column.force_z[:, 0], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(image.force_z[:, iy, ix], column.force_z[:, 0], rtol=0, atol=2e-5)
         np.testing.assert_allclose(image.displacement[:, iy, ix], column.displacement[:, 0], rtol=0, atol=1e-3)
 
 

@@ -21,7 +21,7 @@ def displacements(count=50):
 def evaluate(tip, displacement, dtype="float64"):
     """Force (n, 3) and Hessian (n, 3, 3)."""
     spring = Spring.of(tip, jnp.dtype(dtype))
-    force, (xx, xy, xz, yy, yz, zz) = spring.force_and_hessian(jnp.asarray(displacement.T, dtype))
+    force, (xx, xy, xz, yy, yz, zz) = spring.force_and_hessian(tuple(jnp.asarray(displacement.T, dtype)))
     hessian = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     return np.array(force).T, np.moveaxis(hessian, -1, 0)
 
