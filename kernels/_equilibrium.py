@@ -36,12 +36,16 @@ def _derivative(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Ap
     @jax.checkpoint
     def slice_(values: tuple[Any, ...]) -> Vector:
         z, d_z, displacement, converged = values
-        _, hessian, _ = field.evaluate(lateral, z, displacement)
+        # Infinite forces are infinite in a derivative even when it is multiplied by zero: where the probe did not
+        # converge, a place where it did is looked at instead.
+        column = jnp.where(converged, jnp.arange(len(converged)), jnp.argmax(converged))
+        anchor, moved, d_anchor = jax.tree.map(lambda array: array[column], (lateral, displacement, d_lateral))
+        _, hessian, _ = field.evaluate(anchor, z, moved)
 
-        def force(field: ForceField, lateral: Lateral, z: jax.Array) -> Vector:
-            return field.force(lateral, z, displacement)
+        def force(field: ForceField, anchor: Lateral, z: jax.Array) -> Vector:
+            return field.force(anchor, z, moved)
 
-        _, change = jax.jvp(force, (field, lateral, z), (d_field, d_lateral, d_z))
+        _, change = jax.jvp(force, (field, anchor, z), (d_field, d_anchor, d_z))
         return choose(converged, solve(hessian, change), zeros(len(converged), z.dtype))
 
     moved = jax.lax.map(slice_, (route.heights, d_route.heights, path.displacement, path.converged))

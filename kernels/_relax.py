@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from twinscope.kernels._force_field import ForceField, Lateral
 from twinscope.kernels._settle import Branch, settle
 from twinscope.kernels._terms import Vector
+from twinscope.kernels._types import ArrayLike
 from twinscope.kernels._vectors import choose, dot, zeros
 
 # A prediction that moves the probe farther than this (Å) is none.
@@ -43,9 +44,9 @@ class Route:
         In how many steps the tip goes from one height to the next where the probe cannot be predicted.
     """
 
-    heights: jax.Array
-    levels: jax.Array
-    substeps: jax.Array
+    heights: ArrayLike
+    levels: ArrayLike
+    substeps: ArrayLike
 
 
 @jax.tree_util.register_dataclass
@@ -166,7 +167,8 @@ def _filled_in(march: _March, heights: jax.Array) -> Approach:
         converged = path.converged[above[index]] & path.converged[below[index]]
         return _hermite(first, second, heights[index]), converged, path.snapped[index] & march.relaxed[index]
 
-    return Approach(*jax.lax.map(slice_, slices), path.evaluations)
+    displacement, converged, snapped = jax.lax.map(slice_, slices)
+    return Approach(displacement, converged, snapped, path.evaluations)
 
 
 def _hermite(first: Branch, second: Branch, z: jax.Array) -> Vector:

@@ -239,7 +239,8 @@ def _descend(
     vanished = length(force) < _VANISHING * np.finfo(distance.dtype).eps
     settled = (unlifted & _is_short(distance, softness > _SOFT, tolerance)) | (vanished & (softness > 0))
     on_saddle = vanished & (softness < 0)
-    step = choose(on_saddle, _NUDGE, step)
+    nx, ny, nz = _NUDGE
+    step = (jnp.where(on_saddle, nx, step[0]), jnp.where(on_saddle, ny, step[1]), jnp.where(on_saddle, nz, step[2]))
 
     onward = settled & (descent.ahead > 0)
     slope = choose(unlifted, slope, nowhere)

@@ -169,7 +169,8 @@ def within_reach(pairs: TermSum, tiles: np.ndarray, reach: float) -> TermSum:
         With a leading axis for the tiles, all with as many sites as the one that needs most.
     """
     low, high = tiles.min(axis=1), tiles.max(axis=1)
-    return TermSum(tuple(_sites_within_reach(term, low - reach, high + reach) for term in pairs.terms))
+    sites = (term for term in pairs.terms if isinstance(term, PairSites | ChargeSites))
+    return TermSum(tuple(_sites_within_reach(one, low - reach, high + reach) for one in sites))
 
 
 def _sites_within_reach(sites: _Sites, low: np.ndarray, high: np.ndarray) -> _Sites:

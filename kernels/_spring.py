@@ -34,8 +34,9 @@ class Spring:
         x0, y0, length = (np_.asarray(value) for value in tip.rest)
         stiffness = np_.stack([np_.asarray(value) for value in tip.stiffness]) * NEWTON_PER_METRE
         rest = np_.stack([x0, y0, -np_.sqrt(length**2 - x0**2 - y0**2)])
-        values = (np_.asarray(value, dtype) for value in (rest, length, stiffness[:3], stiffness[3]))
-        return cls(*values, tip.rigid)
+        values = (rest, length, stiffness[:3], stiffness[3])
+        rest, length, lateral, radial = (np_.asarray(value, dtype) for value in values)
+        return cls(rest, length, lateral, radial, tip.rigid)
 
     def energy(self, displacement: Vector) -> jax.Array:
         """Energy of the springs (eV) for displacements of the probe from its rest position, in Å."""

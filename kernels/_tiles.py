@@ -69,25 +69,24 @@ def relax_tiles(relax: Relax, given: Any, tiles: ArrayLike, owner: np.ndarray | 
     list
         Results with a leading axis; those of all tiles come after one another.
     """
-    shared = owner is None
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((given, tiles))):
         # To be differentiated: what a tile computes on its way is computed again on the way back, not kept.
         one = jax.checkpoint(relax)
-        if shared:
+        if owner is None:
             return [jax.lax.map(partial(one, given), tiles)]
         return [jax.lax.map(lambda item: one(*item), (jax.tree.map(lambda values: values[owner], given), tiles))]
 
     devices = tuple(jax.local_devices()[: len(tiles)])
     at_once = 1 if devices[0].platform == "cpu" else _TILES_AT_ONCE
     group = len(devices) * min(at_once, -(-len(tiles) // len(devices)))
-    many = _over_devices(relax, devices, shared)
-    if shared and len(devices) > 1:
+    many = _over_devices(relax, devices, owner is None)
+    if owner is None and len(devices) > 1:
         given = jax.device_put(given, NamedSharding(Mesh(devices, ("tiles",)), PartitionSpec()))
     results = []
     for start in range(0, len(tiles), group):
         # The last group is filled up with the last tile.
         part = np.minimum(np.arange(start, start + group), len(tiles) - 1)
-        item = given if shared else jax.tree.map(lambda values: values[owner[part]], given)  # noqa: B023
+        item = given if owner is None else jax.tree.map(lambda values: values[owner[part]], given)  # noqa: B023
         results.append(many(item, tiles[part]))
     surplus = len(results) * group - len(tiles)
     if surplus:
