@@ -16,6 +16,8 @@ Relax = Callable[[Any, jax.Array], Any]
 
 # Columns relaxed by one call: enough to fill a core and few enough for its cache; fewer when there are many atoms.
 _LARGEST_TILE = 4096
+# Tiles are made smaller, down to this, to give work to every device.
+_SHARED_TILE = 512
 _SMALLEST_TILE = 64
 _PAIRS_PER_TILE = 2**22
 # Tiles that a device other than a CPU relaxes at once: it takes many to keep one busy.
@@ -23,12 +25,14 @@ _TILES_AT_ONCE = 32
 
 
 def tile_size(points: int, sites: int) -> int:
-    """Columns per tile: a power of eight below the largest tile, so that few shapes are ever compiled."""
+    """Columns per tile: a power of eight, or less where there are many devices or atoms, so that shapes are few."""
     affordable = max(_SMALLEST_TILE, 2 ** int(np.log2(_PAIRS_PER_TILE / max(sites, 1))))
     size = _SMALLEST_TILE
     while size < min(points, _LARGEST_TILE):
         size *= 8
-    return min(size, affordable, _LARGEST_TILE)
+    while size > _SHARED_TILE and size * jax.local_device_count() > points:
+        size //= 2
+    return min(size, affordable)
 
 
 def cut(points: ArrayLike, size: int, dtype: jnp.dtype) -> ArrayLike:

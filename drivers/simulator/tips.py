@@ -37,6 +37,8 @@ def tip_from_option(option: str | Mapping[str, Any]) -> Tip:
             _numbers("rest", given.rest, 3),
             _numbers("stiffness", given.stiffness, 4),
             tuple(_numbers("charges", charge, 2) for charge in given.charges),
+            None if given.lennard_jones is None else _numbers("lennard_jones", given.lennard_jones, 2),
+            bool(given.rigid),
         )
         check_tip(tip)
     except (TypeError, ValueError) as exc:
