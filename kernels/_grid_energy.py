@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from twinscope.kernels._terms import Hessian, Term, Vector
+from twinscope.kernels._terms import Hessian, Term, TermSum, Vector
 from twinscope.kernels._types import ArrayLike
 from twinscope.kernels._volume import Volume, check_volume, is_known, known_array, namespace
 
@@ -136,6 +136,29 @@ class GridEnergy:
         powers = jnp.stack([jnp.ones_like(t), t, t * t, t * t * t])
         weights = _multiply(jnp.asarray(_PIECES[:orders].reshape(-1, 4), t.dtype), powers)
         return windows.astype(t.dtype).T, weights.reshape(orders, 4, *t.shape)
+
+
+def check_inside(
+    terms: tuple[Term, ...], points: ArrayLike, heights: ArrayLike, rest: ArrayLike, wander: ArrayLike
+) -> None:
+    """Raise ValueError when the probe of a scan would leave a grid among `terms`.
+
+    Parameters
+    ----------
+    terms
+        As for :func:`check_reach`.
+    points, heights
+        Of the tip anchor, in Å, shapes (n, 2) and (nz,).
+    rest
+        From the anchor to the probe at rest, in Å, shape (3,).
+    wander
+        How far the probe may move from there along x, y and z, in Å.
+    """
+    if not terms or not is_known(points, heights, rest):
+        return
+    lateral, z = np.asarray(points), np.asarray(heights)
+    low, high = (np.array([*edge(lateral, axis=0), edge(z)]) for edge in (np.min, np.max))
+    check_reach(TermSum(terms), low + rest - wander, high + rest + wander)
 
 
 def check_reach(term: Term, low: ArrayLike, high: ArrayLike) -> None:

@@ -1,39 +1,18 @@
 """Entry points of the probe-particle model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from twinscope.kernels._checks import (
-    check_atoms,
-    check_grid,
-    check_heights,
-    check_neutral,
-    check_points,
-    check_reach,
-    check_substeps,
-    check_tip,
-)
-from twinscope.kernels._equilibrium import equilibrium
-from twinscope.kernels._force_field import ForceField
-from twinscope.kernels._grid_energy import check_reach as check_inside_of_grids
-from twinscope.kernels._images import precision
-from twinscope.kernels._pairs import bucket
-from twinscope.kernels._relax import Approach, Route
-from twinscope.kernels._sites import pair_terms, stacked, within_reach
-from twinscope.kernels._spring import Spring
-from twinscope.kernels._terms import Term, TermSum
+from twinscope.kernels._checks import check_grid, check_reach
+from twinscope.kernels._columns import joined, near_only, prepared, relax, relax_both_ways
+from twinscope.kernels._images import namespace
+from twinscope.kernels._sites import stacked
+from twinscope.kernels._terms import Term
 from twinscope.kernels._tiles import compact_order, cut, relax_tiles, tile_size
 from twinscope.kernels._types import ArrayLike, Atoms, RelaxedColumns, RelaxedScan, ScanGrid, Tip
-from twinscope.kernels._vectors import zeros
-
-# How far a spring lets the probe go in a scan, in Å: more than any of those in use does.
-_WANDER = 1.0
 
 
 def simulate(
@@ -125,9 +104,9 @@ def simulate_cycle(
     """
     check_grid(grid)
     points = _points(grid)
-    given = _given(atoms, tip, points, grid.z, terms, lennard_jones, substeps)
-    results = relax_tiles(_relax_both_ways, given, cut(points, _size_of_tiles(given, len(points)), given.dtype))
-    down, up = (_joined([both[way] for both in results], len(grid.z), len(points), 1) for way in (0, 1))
+    given = prepared(atoms, tip, points, grid.z, terms, lennard_jones, substeps)
+    results = relax_tiles(relax_both_ways, given, cut(points, tile_size(len(points), given.sites), given.dtype))
+    down, up = (joined([both[way] for both in results], len(grid.z), len(points), 1) for way in (0, 1))
     return _on_grid(_first(down), grid), _on_grid(_first(up), grid)
 
 
@@ -177,17 +156,17 @@ def simulate_batch(
         try:
             check_grid(one_grid)
             more = terms[number] if terms else ()
-            every.append(_given(sample, one_tip, _points(one_grid), one_grid.z, more, lennard_jones, substeps))
+            every.append(prepared(sample, one_tip, _points(one_grid), one_grid.z, more, lennard_jones, substeps))
         except ValueError as exc:
             raise ValueError(f"simulation {number}: {exc}") from exc
     given = stacked(every)
     columns = len(grids[0].x) * len(grids[0].y)
-    size = _size_of_tiles(every[0], columns)
+    size = tile_size(columns, max(one.sites for one in every))
     tiles = [cut(_points(one_grid), size, given.dtype) for one_grid in grids]
     owner = np.repeat(np.arange(count), len(tiles[0]))
-    np_ = jnp if isinstance(tiles[0], jax.Array) else np
-    results = relax_tiles(_relax, given, np_.concatenate(tiles), owner)
-    return _on_grid(_joined(results, len(grids[0].z), columns, count), grids[0], count)
+    np_ = namespace(*tiles)
+    results = relax_tiles(relax, given, np_.concatenate(tiles), owner)
+    return _on_grid(joined(results, len(grids[0].z), columns, count), grids[0], count)
 
 
 def relax_columns(
@@ -221,149 +200,19 @@ def relax_columns(
     ValueError
         As for :func:`simulate`.
     """
-    given = _given(atoms, tip, points, heights, terms, lennard_jones, substeps)
+    given = prepared(atoms, tip, points, heights, terms, lennard_jones, substeps)
     count, levels = len(points), len(heights)
     if reach is None:
-        results = relax_tiles(_relax, given, cut(points, _size_of_tiles(given, count), given.dtype))
-        return _first(_joined(results, levels, count, 1))
+        results = relax_tiles(relax, given, cut(points, tile_size(count, given.sites), given.dtype))
+        return _first(joined(results, levels, count, 1))
 
     check_reach(reach, given, points)
     size = tile_size(count, 1)
     order = compact_order(np.asarray(points), size)
     tiles = cut(np.asarray(points)[order], size, given.dtype)
-    results = relax_tiles(_relax, _near_only(given, tiles, reach), tiles, np.arange(len(tiles)))
-    columns = _first(_joined(results, levels, count, 1))
+    results = relax_tiles(relax, near_only(given, tiles, reach), tiles, np.arange(len(tiles)))
+    columns = _first(joined(results, levels, count, 1))
     return jax.tree.map(lambda values: values[:, np.argsort(order)], columns)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class _Given:
-    """What columns are relaxed with: pairs and further terms, springs, and the way down."""
-
-    pairs: TermSum
-    terms: tuple[Term, ...]
-    spring: Spring
-    route: Route
-
-    @property
-    def dtype(self) -> jnp.dtype:
-        return self.route.heights.dtype
-
-    @property
-    def field(self) -> ForceField:
-        return ForceField(TermSum((self.pairs, *self.terms)), self.spring)
-
-
-def _given(
-    atoms: Atoms,
-    tip: Tip,
-    points: ArrayLike,
-    heights: ArrayLike,
-    terms: tuple[Term, ...],
-    lennard_jones: bool,
-    substeps: int,
-) -> _Given:
-    """Check what a user gives, and make of it what is computed with."""
-    check_atoms(atoms)
-    check_tip(tip)
-    check_points(points)
-    check_heights(heights)
-    check_neutral(atoms, tip)
-    check_substeps(substeps)
-    dtype = precision(atoms)
-    spring = Spring.of(tip, dtype)
-    _check_inside(terms, points, heights, spring)
-    missing = bucket(len(heights), smallest=8) - len(heights)
-    np_ = jnp if isinstance(heights, jax.Array) else np
-    z = np_.pad(np_.asarray(heights, dtype), (0, missing), mode="edge")
-    route = Route(z, np.asarray(len(heights)), np.asarray(substeps))
-    return _Given(pair_terms(atoms, tip, lennard_jones=lennard_jones), terms, spring, route)
-
-
-def _check_inside(terms: tuple[Term, ...], points: ArrayLike, heights: ArrayLike, spring: Spring) -> None:
-    """Raise ValueError when the scan leads the probe out of a grid of the terms."""
-    known = not any(isinstance(value, jax.core.Tracer) for value in (points, heights, spring.rest))
-    if terms and known:
-        lateral, z = np.asarray(points), np.asarray(heights)
-        wander = np.array([0.0, 0.0, 0.0] if spring.rigid else [_WANDER, _WANDER, 0.0])
-        low, high = np.array([*lateral.min(axis=0), z.min()]), np.array([*lateral.max(axis=0), z.max()])
-        check_inside_of_grids(TermSum(terms), low + spring.rest - wander, high + spring.rest + wander)
-
-
-def _near_only(given: _Given, tiles: np.ndarray, reach: float) -> _Given:
-    """Give every tile the pairs that are near it; the rest is the same for all."""
-    near = within_reach(given.pairs, tiles, reach)
-    rest = (given.terms, given.spring, given.route)
-    return _Given(near, *jax.tree.map(lambda values: np.broadcast_to(values, (len(tiles), *np.shape(values))), rest))
-
-
-def _size_of_tiles(given: _Given, points: int) -> int:
-    sites = max((np.shape(leaf)[0] for leaf in jax.tree.leaves(given.pairs)), default=1)
-    return tile_size(points, sites)
-
-
-def _relax(given: _Given, lateral: jax.Array) -> RelaxedColumns:
-    """Relax the probe over lateral positions (n, 2) on the way down."""
-    if given.spring.rigid:
-        return _rigid(given, lateral)
-    start = zeros(len(lateral), lateral.dtype)
-    return _described(given, equilibrium(given.field, tuple(lateral.T), given.route, start))
-
-
-def _relax_both_ways(given: _Given, lateral: jax.Array) -> tuple[RelaxedColumns, RelaxedColumns]:
-    """Relax the probe over lateral positions (n, 2) on the way down, and from there on the way up."""
-    if given.spring.rigid:
-        return (_rigid(given, lateral),) * 2
-    start = zeros(len(lateral), lateral.dtype)
-    anchor = tuple(lateral.T)
-    down = equilibrium(given.field, anchor, given.route, start)
-    # The heights that only fill the array up are its last, on both ways.
-    route = given.route
-    backward = jnp.maximum(route.levels - 1 - jnp.arange(len(route.heights)), 0)
-    lowest = jax.tree.map(lambda values: values[route.levels - 1], down.displacement)
-    up = equilibrium(given.field, anchor, replace(route, heights=route.heights[backward]), lowest)
-    return _described(given, down), _described(given, jax.tree.map(lambda values: values[backward], up))
-
-
-def _described(given: _Given, path: Approach) -> RelaxedColumns:
-    # In equilibrium the sample pulls as hard as the spring, which is known without another sum over atoms.
-    (_, _, force_z), _ = given.spring.force_and_hessian(path.displacement)
-    return RelaxedColumns(
-        -force_z, jnp.stack(path.displacement, axis=-1), path.converged, path.snapped, path.evaluations
-    )
-
-
-def _rigid(given: _Given, lateral: jax.Array) -> RelaxedColumns:
-    """Hold the probe at its rest position."""
-    nowhere = zeros(len(lateral), lateral.dtype)
-    shape = (len(given.route.heights), len(lateral))
-
-    def slice_(z: jax.Array) -> jax.Array:
-        points = given.field.probe((lateral[:, 0], lateral[:, 1]), z, nowhere)
-        (_, _, force_z), _ = given.field.sample.force_and_hessian(points)
-        return force_z
-
-    force_z = jax.lax.map(slice_, given.route.heights)
-    return RelaxedColumns(
-        force_z,
-        jnp.zeros((*shape, 3), lateral.dtype),
-        jnp.isfinite(force_z),
-        jnp.zeros(shape, bool),
-        jnp.ones(shape, jnp.int16),
-    )
-
-
-@partial(jax.jit, static_argnums=(1, 2, 3))
-def _joined(results: list[RelaxedColumns], levels: int, columns: int, simulations: int) -> RelaxedColumns:
-    """Put tiles (tiles, nz, n) side by side, without what filled them up: (simulations, nz, columns)."""
-
-    def joined(*parts: jax.Array) -> jax.Array:
-        values = jnp.concatenate(parts)[:, :levels]
-        values = values.reshape(simulations, -1, *values.shape[1:])
-        return jnp.moveaxis(values, 1, 2).reshape(simulations, levels, -1, *values.shape[4:])[:, :, :columns]
-
-    return jax.tree.map(joined, *results)
 
 
 def _first(columns: RelaxedColumns) -> RelaxedColumns:
@@ -379,7 +228,7 @@ def _on_grid(columns: RelaxedColumns, grid: ScanGrid, *leading: int) -> RelaxedS
 
 def _points(grid: ScanGrid) -> ArrayLike:
     """Lateral positions (ny nx, 2) of a grid, in Å, line after line."""
-    np_ = jnp if isinstance(grid.x, jax.Array) or isinstance(grid.y, jax.Array) else np
+    np_ = namespace(grid.x, grid.y)
     return np_.stack(np_.meshgrid(np_.asarray(grid.x), np_.asarray(grid.y), indexing="xy"), axis=-1).reshape(-1, 2)
 
 
