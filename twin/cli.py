@@ -314,7 +314,7 @@ def _add_data_option(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_twin_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--tip", help="simulator: CO or Xe")
+    sub.add_argument("--tip", help="simulator: CO, Xe, Cl, H2O or Cu")
     sub.add_argument("--clock", help="simulator: realtime, accelerated, or a rate")
     sub.add_argument("--seed", help="simulator: of all randomness")
     sub.add_argument("--orientation", help="simulator: file, or flat to lay a molecule flat")

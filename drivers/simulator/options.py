@@ -19,7 +19,7 @@ class SimulatorOptions:
     surface, surface_distance
         Symbol of a metal to put under the atoms, and its distance from the lowest, in m.
     tip
-        "CO", "Xe", or a mapping of the fields of :class:`twinscope.kernels.Tip`.
+        "CO", "Xe", "Cl", "H2O", "Cu" (bare and stiff), or a mapping of the fields of :class:`twinscope.kernels.Tip`.
     amplitude
         Oscillation amplitude, peak to peak, in m.
     resonance_frequency, spring_constant

@@ -12,6 +12,13 @@ TIPS: Mapping[str, Tip] = {
     "CO": Tip(),
     # Xenon: heavier, softer, slightly positive; the charge of 0.3 e that is often quoted makes it snap.
     "Xe": Tip("Xe", (0.0, 0.0, 4.0), (0.2, 0.2, 0.0, 20.0), ((0.05, 0.0),)),
+    # Chlorine: stiffer and negative, the preset of ppafm 0.4.1.
+    "Cl": Tip("Cl", (0.0, 0.0, 3.0), (0.5, 0.5, 0.0, 30.0), ((-0.3, 0.0),)),
+    # Water that hangs by its oxygen, hydrogens down, and does not turn: the dipole of the free molecule, 1.855 D or
+    # 0.386 e Å, with the spring of CO.
+    "H2O": Tip("O", charges=((1.93, -0.1), (-1.93, 0.1))),
+    # The apex of a bare copper tip, which does not bend.
+    "Cu": Tip("Cu", charges=(), rigid=True),
 }
 
 
