@@ -9,7 +9,8 @@ demo: $(STAMP)
 	$(BIN)/twinscope demo $(MOLECULE)
 
 test: lint types $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/kernels
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile tests/kernels
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
 
 lint: $(STAMP)

@@ -15,28 +15,28 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from twinscope.kernels import COULOMB, Atoms, ScanGrid, Tip, lennard_jones_coefficients
+from twinscope.kernels import COULOMB, Atoms, Cantilever, ScanGrid, Tip, lennard_jones_coefficients
 
 # Step, size and bottom of the force-field grid, in Å: ppafm's usual step, and little more than the probe can reach.
-_GRID_STEP = 0.1
-_FIELD_SIZE = (20.0, 20.0, 6.0)
-_FIELD_BOTTOM = 1.0
+GRID_STEP = 0.1
+FIELD_SIZE = (20.0, 20.0, 6.0)
+FIELD_BOTTOM = 1.0
+# Stiffness (N/m) and frequency (Hz) of the force sensor, in its words.
+SENSOR = {"k0": Cantilever().stiffness, "f0": Cantilever().frequency}
 # Forces (eV/Å) above this are cut, as its programs do.
 _LARGEST_FORCE = 10.0
-# Names of a point charge and of a quadrupole (of -0.2 e Å² at the charge -0.1) in its C++ code.
-MONOPOLE, QUADRUPOLE = 0, 2
 
 
 @dataclass
-class Peer:
-    """One simulation with ppafm.
+class CppPeer:
+    """One simulation with ppafm's C++ code.
 
     Attributes
     ----------
+    kind, charge
+        Which charges the probe has, in its words.
     stages
         Seconds of its parts in the last run.
-    force_z
-        Of the last run, in eV/Å, shape (nz, ny, nx), from far to near.
     """
 
     atoms: Atoms
@@ -44,22 +44,29 @@ class Peer:
     grid: ScanGrid
     kind: int
     charge: float
+    name: str = "ppafm, C++"
     stages: dict[str, float] = field(default_factory=dict)
-    force_z: np.ndarray | None = None
+    _forces: np.ndarray | None = None
 
     def run(self) -> None:
         """Simulate."""
-        with _silence():
+        with silence():
             self._run()
+
+    def force_z(self) -> np.ndarray:
+        """Return the forces of the last run, in eV/Å, shape (nz, ny, nx), from far to near."""
+        assert self._forces is not None
+        # It stores the nearest slice first.
+        return self._forces[:, :, ::-1].transpose(2, 1, 0)
 
     def _run(self) -> None:
         from ppafm import HighLevel, common, core, io
 
-        x, y, z = (np.asarray(axis, float) for axis in (self.grid.x, self.grid.y, self.grid.z))
+        x, y, z = axes(self.grid)
         step = (x[1] - x[0], y[1] - y[0], z[0] - z[1])
         parameters = common.PpafmParameters(
             PBC=False,
-            gridN=[round(length / _GRID_STEP) for length in _FIELD_SIZE],
+            gridN=[round(length / GRID_STEP) for length in FIELD_SIZE],
             scanMin=[x[0], y[0], z[-1]],
             scanMax=[x[-1], y[-1], z[0]],
             scanStep=list(step),
@@ -67,8 +74,8 @@ class Peer:
             stiffness=[self.tip.stiffness[0], self.tip.stiffness[1], self.tip.stiffness[3]],
             charge=self.charge,
         )
-        corner = np.array([-_FIELD_SIZE[0] / 2, -_FIELD_SIZE[1] / 2, _FIELD_BOTTOM])
-        cell = np.vstack([corner, np.diag(_FIELD_SIZE)])
+        corner = np.array([-FIELD_SIZE[0] / 2, -FIELD_SIZE[1] / 2, FIELD_BOTTOM])
+        cell = np.vstack([corner, np.diag(FIELD_SIZE)])
         positions = np.ascontiguousarray(np.asarray(self.atoms.positions, float) - corner)
         c6, c12 = lennard_jones_coefficients(self.atoms, self.tip)
 
@@ -83,9 +90,8 @@ class Peer:
         with self._timed("relaxation"):
             forces, *_ = HighLevel.perform_relaxation(cell, dispersion, FFel=electric, parameters=parameters)
         with self._timed("frequency shift"):
-            common.Fz2df(forces, dz=step[2], k0=1800.0, f0=30300.0, amplitude=1.0)
-        # It stores the nearest slice first.
-        self.force_z = forces[:, :, ::-1].transpose(2, 1, 0)
+            common.Fz2df(forces, dz=step[2], amplitude=Cantilever().amplitude, **SENSOR)
+        self._forces = forces
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -94,8 +100,13 @@ class Peer:
         self.stages[stage] = time.perf_counter() - begin
 
 
+def axes(grid: ScanGrid) -> tuple[np.ndarray, ...]:
+    """Return x, y and z in float64, without the rounding of float32: ppafm would take it for one more slice."""
+    return tuple(np.asarray(axis, float).round(4) for axis in (grid.x, grid.y, grid.z))
+
+
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Drop what the C++ code prints: kilobytes of progress."""
     kept = os.dup(1)
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 _HEADINGS = ("what", "median [best]", "compared with", "its median [best]", "ratio", "target", "holds")
-_SCALES = {"s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")), "B/s": ((1e6, "MB/s"),), "pairs/s": ((1e6, "M pairs/s"),)}
+_SCALES = {
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+    "B": ((1e9, "GB"), (1e6, "MB")),
+    "B/s": ((1e9, "GB/s"), (1e6, "MB/s")),
+    "flop/s": ((1e9, "Gflop/s"),),
+}
+# Of these less is better; anything else is a rate or a ratio.
+_COSTS = ("s", "B", "exponent", "missed", "evaluations", "times")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +33,7 @@ class Figure:
     values
         In the unit.
     unit
-        "s": less is better; anything else is a rate, where more is better.
+        "s" or another cost, where less is better; anything else is a rate or a ratio, where more is better.
     """
 
     values: tuple[float, ...]
@@ -35,7 +42,7 @@ class Figure:
     @property
     def is_rate(self) -> bool:
         """Whether more is better."""
-        return self.unit != "s"
+        return self.unit not in _COSTS
 
     @property
     def median(self) -> float:
@@ -55,6 +62,21 @@ class Figure:
     def per(self, amount: float, unit: str) -> "Figure":
         """Turn durations into rates of `amount` per duration."""
         return Figure(tuple(amount / value for value in self.values), unit)
+
+    def per_call(self, calls: int) -> "Figure":
+        """Divide what was measured over several calls."""
+        return Figure(tuple(value / calls for value in self.values), self.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an action costs: seconds on the wall, and seconds of processor time of all threads of this process.
+
+    The second hardly depends on what else the machine does.
+    """
+
+    wall: Figure
+    processor: Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +160,12 @@ class Report:
         return {"title": self.title, "machine": self.machine, "rows": rows, "notes": self.notes}
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """Parse the command line of a benchmark."""
+def arguments(description: str | None, **flags: str) -> argparse.Namespace:
+    """Parse the command line of a benchmark, which may have flags: name and help."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    for name, text in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     return parser.parse_args()
 
 
@@ -170,6 +194,20 @@ def interleaved(
     return [Figure(tuple(found)) for found in values]
 
 
+def interleaved_costs(actions: Sequence[Callable[[], object]], rounds: int) -> list[Cost]:
+    """Measure several actions in turns, after one call of each that does not count."""
+    for action in actions:
+        action()
+    wall: list[list[float]] = [[] for _ in actions]
+    processor: list[list[float]] = [[] for _ in actions]
+    for _ in range(rounds):
+        for number, action in enumerate(actions):
+            begin = time.process_time()
+            wall[number].append(duration(action))
+            processor[number].append(time.process_time() - begin)
+    return [Cost(Figure(tuple(w)), Figure(tuple(p))) for w, p in zip(wall, processor, strict=True)]
+
+
 def formatted(value: float, unit: str) -> str:
     """Write a value with three digits and a fitting unit."""
     factor, name = next((scale for scale in _SCALES.get(unit, ()) if abs(value) >= scale[0]), (1.0, unit))
@@ -179,7 +217,7 @@ def formatted(value: float, unit: str) -> str:
 
 def machine() -> dict[str, Any]:
     """Describe what the benchmark runs on."""
-    packages = ("twinscope", "numpy", "Pyro5", "h5py", "jax", "jaxlib", "ppafm")
+    packages = ("twinscope", "numpy", "Pyro5", "h5py", "jax", "jaxlib", "ppafm", "pyopencl", "pocl-binary-distribution")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_model(),

@@ -132,7 +132,7 @@ def capacitive_force(
         raise ValueError(f"bias has shape {np.shape(bias)}: expected a number or (nv,)")
     for name, value in (("heights", heights), ("radius", radius)):
         if is_known(value) and not (np.asarray(value) > 0).all():
-            raise ValueError(f"{name} reach down to {np.min(value)} Å: expected positive lengths above the surface")
+            raise ValueError(f"{name}: {np.min(value)} Å is the least, but lengths above the surface must be positive")
     heights = jnp.asarray(heights, jnp.result_type(jnp.asarray(heights), jnp.float32))
     voltage = jnp.asarray(bias, heights.dtype) - jnp.asarray(contact_potential, heights.dtype)
     # pi eps0 in e/(V Å) is 1 / (4 COULOMB).

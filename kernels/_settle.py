@@ -149,7 +149,7 @@ def settle(
     count = len(guess[0])
     descent = _Descent(
         jnp.where(sound | begins, 0, substeps - 1).astype(jnp.int16),
-        choose(sound, add(guess, step), add(last.displacement, scaled(last.slope, jnp.where(substeps > 1, small, 0)))),
+        choose(sound, add(guess, step), _onward(last.displacement, last.slope, jnp.where(substeps > 1, small, 0))),
         choose(sound, slope, zeros(count, guess[0].dtype)),
         zeros(count, guess[0].dtype),
         jnp.full(count, _LONGEST_STEP, guess[0].dtype),
@@ -246,7 +246,7 @@ def _descend(
     slope = choose(unlifted, slope, nowhere)
     return _Descent(
         descent.ahead - onward.astype(descent.ahead.dtype),
-        add(add(descent.displacement, step), scaled(slope, jnp.where(onward, small, 0))),
+        _onward(add(descent.displacement, step), slope, jnp.where(onward, small, 0)),
         slope,
         choose(onward, nowhere, step),
         jnp.where(onward, _LONGEST_STEP, radius),
@@ -255,6 +255,12 @@ def _descend(
         # No step leads on from where there is no force, so that the position is given up at once.
         jnp.where(finite, descent.steps + 1, _MOST_STEPS).astype(descent.steps.dtype),
     )
+
+
+def _onward(displacement: Vector, slope: Vector, small: jax.Array) -> Vector:
+    """Follow the tangent of the branch for a small step of z, but not where it leads far: the branch bends there."""
+    tangent = scaled(slope, small)
+    return choose(length(tangent) < _LONGEST_CORRECTION, add(displacement, tangent), displacement)
 
 
 def _is_short(distance: jax.Array, stiff: jax.Array, tolerance: float) -> jax.Array:

@@ -143,6 +143,8 @@ def simulate_batch(
         As for :func:`simulate`, with the number of the simulation, and when lengths or shapes do not fit together.
     """
     count = len(atoms)
+    if count == 0:
+        raise ValueError("atoms is empty: expected one sample for each simulation")
     tips = _for_each("tip", tip, Tip, count)
     grids = _for_each("grid", grid, ScanGrid, count)
     if terms and len(terms) != count:

@@ -1,6 +1,7 @@
 """What the tests of the kernels are held against: slow and plain NumPy float64, and the golden data."""
 
 import itertools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +142,7 @@ class Golden:
     weights: np.ndarray
     stable: np.ndarray
     arrays: dict
+    uncertainty: dict
 
     def df(self, force):
         """Frequency shift with the weights of the file, (ix, iy, layer)."""
@@ -154,13 +156,19 @@ class Golden:
 
 
 @pytest.fixture(scope="session")
-def golden():
-    """Return a function that reads a case of the golden data in a given precision."""
+def golden_folder():
+    """Folder of the golden data."""
     if not GOLDEN.is_dir():
         pytest.skip(f"the golden data are not at {GOLDEN}: put the folder shared/ beside the checkout")
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def golden(golden_folder):
+    """Return a function that reads a case of the golden data in a given precision."""
 
     def read(name, dtype="float32"):
-        with h5py.File(GOLDEN / f"{name}.h5") as file:
+        with h5py.File(golden_folder / f"{name}.h5") as file:
             tip, sample, scan = file["tip"].attrs, file["sample"], file["scan"]
             charges = sample["q"][:] if file.attrs["method"] != "LJ" else np.zeros(len(sample["q"]))
             arrays = {
@@ -189,19 +197,18 @@ def golden():
                 file["out/W"][:],
                 stable,
                 arrays,
+                json.loads(file.attrs["uncertainty"]),
             )
 
     return read
 
 
 @pytest.fixture(scope="session")
-def golden_volumes():
+def golden_volumes(golden_folder):
     """Return a function that reads the grids, nodes and parameters of a case with potentials or densities."""
-    if not GOLDEN.is_dir():
-        pytest.skip(f"the golden data are not at {GOLDEN}: put the folder shared/ beside the checkout")
 
     def read(name, group):
-        with h5py.File(GOLDEN / f"{name}.h5") as file:
+        with h5py.File(golden_folder / f"{name}.h5") as file:
             arrays = {key: np.asarray(value, float) for key, value in file[group].items()}
             attributes = {key: np.asarray(value) for key, value in file[group].attrs.items() if key != "note"}
             nodes = {key: file["ff_nodes"][key][:].astype(float) for key in ("xyz", "FE")}

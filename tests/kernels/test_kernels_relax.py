@@ -1,6 +1,10 @@
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 
 from twinscope.kernels import Atoms, Plane, ScanGrid, Tip, relax_columns, simulate
 
@@ -273,3 +277,114 @@ def test_double_precision_where_jax_has_none_is_single_precision(benzene):
     single = relax_columns(benzene("float32"), CO, random_points("float32"), HEIGHTS.astype("float32"))
     assert result.force_z.dtype == np.float32
     np.testing.assert_allclose(result.force_z, single.force_z, rtol=0, atol=1e-5)
+
+
+def test_slices_are_relaxed_or_interpolated_and_say_which(reference, benzene, x64):
+    points, heights = random_points("float64"), np.linspace(9.0, 8.5, 24)
+    result = relax_columns(benzene("float64"), CO, points, heights)
+    evaluations = np.asarray(result.evaluations)
+    relaxed = evaluations[:, 0] > 0
+    # Slices are interpolated for all columns together, but never the first or the last.
+    np.testing.assert_array_equal(evaluations > 0, np.tile(relaxed[:, None], 60))
+    assert relaxed[[0, -1]].all()
+    assert relaxed.sum() < 12
+    total, _ = residual(reference, benzene("float64"), CO, points, heights, result.displacement)
+    left = np.abs(total).max(axis=(1, 2))
+    # Measured: 3e-13 eV/Å where the probe was relaxed, 4e-12 to 4e-10 between.
+    assert left[relaxed].max() < 1e-12
+    assert left[~relaxed].min() > 1e-12
+
+
+def test_far_away_most_slices_are_interpolated(benzene):
+    heights = np.linspace(20, 12, 24, dtype="float32")
+    evaluations = np.asarray(relax_columns(benzene(), CO, random_points("float32"), heights).evaluations)
+    # Measured: 0.25 for each slice and column.
+    assert 0 < evaluations.mean() < 0.5
+
+
+def test_a_probe_snaps_where_its_spring_is_softer_than_the_pull(dtype):
+    # A vertical spring above one atom; test_kernels_cycle.py follows it on the way back.
+    depth, radius, k = 0.1, 4.0, 0.5 / 16.0217662
+    # Eleven more atoms do nothing: shapes are those of a benzene.
+    parameters = np.array([[radius / 2, depth]] + 11 * [[1.0, 0.0]])
+    adatom = Atoms(np.full(12, 54), np.zeros((12, 3), dtype), np.zeros(12, dtype), lennard_jones=parameters)
+
+    def pull(r):
+        return 12 * depth / r * ((radius / r) ** 12 - (radius / r) ** 6)
+
+    def gradient(r):
+        return -12 * depth / r**2 * (13 * (radius / r) ** 12 - 7 * (radius / r) ** 6)
+
+    steepest = minimize_scalar(lambda r: -gradient(r), bounds=(4, 6), method="bounded").x
+    lost = brentq(lambda r: gradient(r) - k, steepest, 12)
+    height = lost + 4 - pull(lost) / k
+    np.testing.assert_allclose(height, 10.38043, atol=1e-5)
+
+    def snapped(stiffness, heights):
+        tip = Tip("Xe", (0.0, 0.0, 4.0), (20.0, 20.0, stiffness, 0.0), lennard_jones=(radius / 2, depth))
+        result = relax_columns(adatom, tip, np.zeros((3, 2), dtype), heights)
+        assert np.asarray(result.converged).all()
+        return np.asarray(result.snapped)
+
+    for offset in (0.001, 0.03, 0.049):
+        heights = (height + 0.5 + offset - 0.05 * np.arange(24)).astype(dtype)
+        expected = np.arange(24) == np.flatnonzero(heights < height)[0]
+        np.testing.assert_array_equal(snapped(0.5, heights), np.tile(expected[:, None], 3))
+        # This spring is stiffer than the steepest pull, 0.75 N/m.
+        assert not snapped(0.85, heights).any()
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hole:
+    """No forces, and no numbers where x is larger than an edge; counts its evaluations."""
+
+    edge: float
+    evaluated: list = field(metadata={"static": True})
+
+    def force_and_hessian(self, points):
+        jax.debug.callback(lambda: self.evaluated.append(1))
+        values = jnp.where(points[0] > self.edge, jnp.nan, jnp.zeros_like(points[0]))
+        return (values,) * 3, (values,) * 6
+
+
+class Count(list):
+    """A list that is itself and no other, as what is compiled must know."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return self is other
+
+
+def test_a_probe_that_runs_into_what_is_no_number_is_flagged_at_once_and_harms_no_other(benzene):
+    points, heights = random_points("float32"), HEIGHTS.astype("float32")
+    count = Count()
+
+    def run(edge):
+        count.clear()
+        result = jax.block_until_ready(relax_columns(benzene(), CO, points, heights, Hole(edge, count)))
+        jax.effects_barrier()
+        return result, len(count)
+
+    whole, expected = run(np.float32(100.0))
+    result, evaluated = run(np.float32(2.8))
+    x = points[:, 0] + np.asarray(whole.displacement)[..., 0]
+    beyond, lost = x > 2.8, ~np.asarray(result.converged)
+    # Some are there from the start, others get there when they are pushed.
+    assert (beyond.any(axis=0) & ~beyond[0]).any()
+    assert lost[beyond].all()
+    # Those that hang there at first have nothing to begin with.
+    assert not lost[:, ~beyond.any(axis=0) & (points[:, 0] < 2.8)].any()
+    assert np.isfinite(result.force_z).all()
+    assert np.isfinite(result.displacement).all()
+    np.testing.assert_allclose(np.where(lost, 0, result.force_z - whole.force_z), 0, rtol=0, atol=2e-5)
+    # Nothing is interpolated any more, and what is lost is given up at once, not after 150 steps at every height:
+    # measured 30 and 91 evaluations.
+    assert expected < evaluated < 10 * len(heights)
+
+
+@pytest.mark.parametrize("substeps", [0, -1, 101, 1.5, "2"])
+def test_a_number_of_steps_that_is_none_is_refused(benzene, substeps):
+    with pytest.raises(ValueError, match=rf"substeps is {substeps}: expected a whole number from 1 to 100"):
+        relax_columns(benzene(), CO, random_points("float32"), HEIGHTS.astype("float32"), substeps=substeps)
