@@ -125,16 +125,16 @@ def check_grid(grid: ScanGrid) -> None:
 
 def check_reach(reach: float, sample: Any, points: ArrayLike) -> None:
     """Raise ValueError unless `reach` is a positive number and everything else is known."""
-    if not (np.isfinite(reach) and reach > 0):
-        raise ValueError(f"reach is {reach} Å: expected a positive number, or None to sum over all atoms")
-    if not _known(*jax.tree.leaves(sample), points):
-        raise ValueError("with a reach, atoms and positions must be known: differentiate or compile with reach=None")
+    if not _known(reach, *jax.tree.leaves(sample), points):
+        raise ValueError("with a reach, it, atoms, tip and positions must be known: differentiate with reach=None")
+    if not _is_number(reach) or not (np.isfinite(reach) and reach > 0):
+        raise ValueError(f"reach is {reach!r}: expected a positive number, in Å, or None to sum over all atoms")
 
 
 def check_substeps(substeps: int) -> None:
     """Raise ValueError unless `substeps` is a whole number from 1 to 100."""
-    if not (_known(substeps) and substeps == int(substeps) and 1 <= substeps <= 100):
-        raise ValueError(f"substeps is {substeps}: expected a whole number from 1 to 100")
+    if isinstance(substeps, bool) or not isinstance(substeps, int | np.integer) or not 1 <= substeps <= 100:
+        raise ValueError(f"substeps is {substeps!r}: expected a whole number from 1 to 100")
 
 
 def check_displacement(displacement: ArrayLike, shape: tuple[int, ...]) -> None:

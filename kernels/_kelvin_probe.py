@@ -130,9 +130,10 @@ def capacitive_force(
         raise ValueError(f"heights have shape {np.shape(heights)}: expected (nz,)")
     if np.ndim(bias) > 1:
         raise ValueError(f"bias has shape {np.shape(bias)}: expected a number or (nv,)")
-    for name, value in (("heights", heights), ("radius", radius)):
-        if is_known(value) and not (np.asarray(value) > 0).all():
-            raise ValueError(f"{name}: {np.min(value)} Å is the least, but lengths above the surface must be positive")
+    if is_known(heights) and not (np.asarray(heights) > 0).all():
+        raise ValueError(f"heights reach down to {np.min(heights)} Å: expected positive heights above the surface")
+    if is_known(radius) and not radius > 0:
+        raise ValueError(f"radius is {radius} Å: expected a positive length")
     heights = jnp.asarray(heights, jnp.result_type(jnp.asarray(heights), jnp.float32))
     voltage = jnp.asarray(bias, heights.dtype) - jnp.asarray(contact_potential, heights.dtype)
     # pi eps0 in e/(V Å) is 1 / (4 COULOMB).

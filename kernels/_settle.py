@@ -84,7 +84,8 @@ class _Descent:
     """Positions on their way to a minimum.
 
     How many small steps of z are still before them, where they are, the branch's slope there, the last step and its
-    limit, whether they are done, whether they came through a saddle, and how many steps they took.
+    limit, whether they are done, whether they are given up, whether they came through a saddle, and how many steps they
+    took.
     """
 
     ahead: jax.Array
@@ -93,12 +94,13 @@ class _Descent:
     step: Vector
     radius: jax.Array
     settled: jax.Array
+    hopeless: jax.Array
     lost: jax.Array
     steps: jax.Array
 
     @property
     def active(self) -> jax.Array:
-        return ~self.settled & (self.steps < _MOST_STEPS)
+        return ~self.settled & ~self.hopeless & (self.steps < _MOST_STEPS)
 
 
 def step_tolerance(dtype: jnp.dtype) -> float:
@@ -155,6 +157,7 @@ def settle(
         jnp.full(count, _LONGEST_STEP, guess[0].dtype),
         sound & _is_short(distance, is_positive_definite(hessian, _SOFT), tolerance),
         jnp.zeros(count, bool),
+        jnp.zeros(count, bool),
         jnp.ones(count, jnp.int16),
     )
     # Many at once are faster without gathering them.
@@ -171,11 +174,11 @@ def settle(
         partial(_descend_some, field, lateral, z, small, tolerance, group),
         descent,
     )
-    moved = length(jax.tree.map(jnp.subtract, descent.displacement, last.displacement))
+    branch = Branch(z, descent.displacement, descent.slope)
     return Settled(
-        Branch(z, descent.displacement, descent.slope),
+        branch,
         descent.settled,
-        descent.lost & (moved > _SNAP),
+        ~begins & _has_snapped(last, branch, descent.lost, ~sound & (substeps == 1)),
         descent.steps,
         correction,
     )
@@ -251,10 +254,22 @@ def _descend(
         choose(onward, nowhere, step),
         jnp.where(onward, _LONGEST_STEP, radius),
         settled & ~onward,
+        # No step leads on from where there is no force.
+        ~finite,
         descent.lost | (softness < 0),
-        # No step leads on from where there is no force, so that the position is given up at once.
-        jnp.where(finite, descent.steps + 1, _MOST_STEPS).astype(descent.steps.dtype),
+        descent.steps + 1,
     )
+
+
+def _has_snapped(last: Branch, now: Branch, lost: jax.Array, blind: jax.Array) -> jax.Array:
+    """Tell where the probe left its branch: it moved, and either came through a place without a minimum or jumped over.
+
+    One who descends blindly, after a single step of z, may well jump over. Then the slopes at both ends do not account
+    for the way between.
+    """
+    moved = length(jax.tree.map(jnp.subtract, now.displacement, last.displacement))
+    along = length(scaled(add(last.slope, now.slope), (now.z - last.z) / 2))
+    return (moved > _SNAP) & (lost | (blind & (along < moved / 2)))
 
 
 def _onward(displacement: Vector, slope: Vector, small: jax.Array) -> Vector:

@@ -11,7 +11,7 @@ from twinscope.kernels._columns import joined, near_only, prepared, relax, relax
 from twinscope.kernels._images import namespace
 from twinscope.kernels._sites import stacked
 from twinscope.kernels._terms import Term
-from twinscope.kernels._tiles import compact_order, cut, relax_tiles, tile_size
+from twinscope.kernels._tiles import SMALL_TILE, compact_order, cut, relax_tiles, tile_size
 from twinscope.kernels._types import ArrayLike, Atoms, RelaxedColumns, RelaxedScan, ScanGrid, Tip
 
 
@@ -209,7 +209,7 @@ def relax_columns(
         return _first(joined(results, levels, count, 1))
 
     check_reach(reach, given, points)
-    size = tile_size(count, 1)
+    size = min(tile_size(count, 1), SMALL_TILE)
     order = compact_order(np.asarray(points), size)
     tiles = cut(np.asarray(points)[order], size, given.dtype)
     results = relax_tiles(relax, near_only(given, tiles, reach), tiles, np.arange(len(tiles)))

@@ -153,7 +153,7 @@ def stacked(every: Sequence[_Stack]) -> _Stack:
     if len(structures) != 1:
         raise ValueError(
             "the simulations of a batch have different terms: expected the same types for all, charges for all samples"
-            " or for none, and as many tip charges for all tips"
+            " or for none, as many tip charges for all tips, and rigid tips for all or for none"
         )
     sites = [jax.tree.leaves(one, is_leaf=_is_sites) for one in every]
     filled = [_stacked_leaf(leaves) for leaves in zip(*sites, strict=True)]

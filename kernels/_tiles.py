@@ -16,8 +16,8 @@ Relax = Callable[[Any, jax.Array], Any]
 
 # Columns relaxed by one call: enough to fill a core and few enough for its cache; fewer when there are many atoms.
 _LARGEST_TILE = 4096
-# Tiles are made smaller, down to this, to give work to every device.
-_SHARED_TILE = 512
+# Tiles are made smaller, down to this, to give work to every device, and to have few atoms near each.
+SMALL_TILE = 512
 _SMALLEST_TILE = 64
 _PAIRS_PER_TILE = 2**22
 # Tiles that a device other than a CPU relaxes at once: it takes many to keep one busy.
@@ -30,7 +30,7 @@ def tile_size(points: int, sites: int) -> int:
     size = _SMALLEST_TILE
     while size < min(points, _LARGEST_TILE):
         size *= 8
-    while size > _SHARED_TILE and size * jax.local_device_count() > points:
+    while size > SMALL_TILE and size * jax.local_device_count() > points:
         size //= 2
     return min(size, affordable)
 

@@ -124,7 +124,7 @@ class RelaxedColumns:
     snapped
         Shape (nz, n). True where the probe lost its minimum on the way from the slice before and went to another one.
         From there on the path depends on where it came from: the way back is another one. After coarse steps of z
-        some of them only moved fast; with several ``substeps`` they are told apart.
+        many of them only moved fast; with several ``substeps`` most of these are told apart.
     evaluations
         How often force and Hessian were computed for this slice, shape (nz, n); zero where it was interpolated
         between its neighbours.

@@ -153,9 +153,9 @@ def test_the_pull_vanishes_at_the_contact_potential_and_its_parabola_peaks_there
 @pytest.mark.parametrize(
     ("heights", "arguments", "text"),
     [
-        ([5.0, 0.0], {}, r"heights reach down to 0.0 Å: expected positive lengths above the surface"),
+        ([5.0, 0.0], {}, r"heights reach down to 0.0 Å: expected positive heights above the surface"),
         ([5.0, np.nan], {}, "heights reach down to nan Å"),
-        ([5.0], {"radius": -1.0}, "radius reach down to -1.0 Å"),
+        ([5.0], {"radius": -1.0}, "radius is -1.0 Å: expected a positive length"),
         (5.0, {}, r"heights have shape \(\): expected \(nz,\)"),
         ([5.0], {"bias": np.zeros((2, 2))}, r"bias has shape \(2, 2\): expected a number or \(nv,\)"),
     ],

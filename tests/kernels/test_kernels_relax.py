@@ -384,7 +384,7 @@ def test_a_probe_that_runs_into_what_is_no_number_is_flagged_at_once_and_harms_n
     assert expected < evaluated < 10 * len(heights)
 
 
-@pytest.mark.parametrize("substeps", [0, -1, 101, 1.5, "2"])
+@pytest.mark.parametrize("substeps", [0, -1, 101, 1.5, "2", True, float("nan"), None])
 def test_a_number_of_steps_that_is_none_is_refused(benzene, substeps):
-    with pytest.raises(ValueError, match=rf"substeps is {substeps}: expected a whole number from 1 to 100"):
+    with pytest.raises(ValueError, match=rf"substeps is {substeps!r}: expected a whole number from 1 to 100"):
         relax_columns(benzene(), CO, random_points("float32"), HEIGHTS.astype("float32"), substeps=substeps)
