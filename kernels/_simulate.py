@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from twinscope.kernels._checks import check_grid, check_reach
-from twinscope.kernels._columns import joined, near_only, prepared, relax, relax_both_ways
+from twinscope.kernels._columns import Given, joined, near_only, prepared, relax, relax_both_ways
 from twinscope.kernels._images import namespace
-from twinscope.kernels._sites import stacked
 from twinscope.kernels._terms import Term
 from twinscope.kernels._tiles import SMALL_TILE, compact_order, cut, relax_tiles, tile_size
 from twinscope.kernels._types import ArrayLike, Atoms, RelaxedColumns, RelaxedScan, ScanGrid, Tip
@@ -119,16 +119,18 @@ def simulate_batch(
     lennard_jones: bool = True,
     substeps: int = 1,
 ) -> RelaxedScan:
-    """Simulate many molecules, tips or frames at once: the same numbers as one after the other, but faster.
+    """Simulate many molecules, tips or frames: the same numbers as one after the other.
+
+    Those with the same number of atoms, rounded up, are computed together, which keeps a GPU or many cores busy.
 
     Parameters
     ----------
     atoms
         One sample for each simulation. They may have different numbers of atoms.
     tip, grid
-        One for all, or one for each. Grids must have the same shape, tips must all be rigid or none.
+        One for all, or one for each. Grids must have the same shape.
     terms
-        Further parts of the force field for each simulation, of the same types and shapes; empty for none.
+        Further parts of the force field for each simulation; empty for none.
     lennard_jones, substeps
         As for :func:`simulate`.
 
@@ -161,14 +163,15 @@ def simulate_batch(
             every.append(prepared(sample, one_tip, _points(one_grid), one_grid.z, more, lennard_jones, substeps))
         except ValueError as exc:
             raise ValueError(f"simulation {number}: {exc}") from exc
-    given = stacked(every)
-    columns = len(grids[0].x) * len(grids[0].y)
-    size = tile_size(columns, max(one.sites for one in every))
-    tiles = [cut(_points(one_grid), size, given.dtype) for one_grid in grids]
-    owner = np.repeat(np.arange(count), len(tiles[0]))
-    np_ = namespace(*tiles)
-    results = relax_tiles(relax, given, np_.concatenate(tiles), owner)
-    return _on_grid(joined(results, len(grids[0].z), columns, count), grids[0], count)
+    # Only what has the same shapes can be compiled together.
+    groups: dict[Any, list[int]] = {}
+    for number, one in enumerate(every):
+        shapes_of_one = tuple(np.shape(leaf) for leaf in jax.tree.leaves(one))
+        groups.setdefault((jax.tree.structure(one), shapes_of_one), []).append(number)
+    parts = [_relaxed_together([every[k] for k in numbers], [grids[k] for k in numbers]) for numbers in groups.values()]
+    order = np.argsort([number for numbers in groups.values() for number in numbers])
+    every_part = jax.tree.map(lambda *values: jnp.concatenate(values)[order], *parts) if len(parts) > 1 else parts[0]
+    return _on_grid(every_part, grids[0], count)
 
 
 def relax_columns(
@@ -215,6 +218,17 @@ def relax_columns(
     results = relax_tiles(relax, near_only(given, tiles, reach), tiles, np.arange(len(tiles)))
     columns = _first(joined(results, levels, count, 1))
     return jax.tree.map(lambda values: values[:, np.argsort(order)], columns)
+
+
+def _relaxed_together(every: list[Given], grids: list[ScanGrid]) -> RelaxedColumns:
+    """Relax simulations of the same shapes; with a leading axis for them."""
+    columns = len(grids[0].x) * len(grids[0].y)
+    size = tile_size(columns, every[0].sites)
+    tiles = [cut(_points(grid), size, every[0].dtype) for grid in grids]
+    owner = np.repeat(np.arange(len(every)), len(tiles[0]))
+    given = jax.tree.map(lambda *values: namespace(*values).stack(values), *every)
+    results = relax_tiles(relax, given, namespace(*tiles).concatenate(tiles), owner)
+    return joined(results, len(grids[0].z), columns, len(every))
 
 
 def _first(columns: RelaxedColumns) -> RelaxedColumns:

@@ -1,8 +1,6 @@
 """Lennard-Jones and point charges: the pair interactions of the plain probe-particle model."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +87,6 @@ class ChargeSites:
 
 
 _Sites = PairSites | ChargeSites
-_Stack = TypeVar("_Stack")
 
 
 def pair_terms(atoms: Atoms, tip: Tip, *, lennard_jones: bool = True) -> TermSum:
@@ -139,27 +136,6 @@ def pair_terms(atoms: Atoms, tip: Tip, *, lennard_jones: bool = True) -> TermSum
     return TermSum(tuple(terms))
 
 
-def stacked(every: Sequence[_Stack]) -> _Stack:
-    """Stack the force fields of many simulations along a new first axis.
-
-    Lists of sites are filled up to the longest of them, with sites that do not act.
-
-    Raises
-    ------
-    ValueError
-        When they are not made of the same terms, or a term has arrays of different shapes.
-    """
-    structures = {str(jax.tree.structure(one)) for one in every}
-    if len(structures) != 1:
-        raise ValueError(
-            "the simulations of a batch have different terms: expected the same types for all, charges for all samples"
-            " or for none, as many tip charges for all tips, and rigid tips for all or for none"
-        )
-    sites = [jax.tree.leaves(one, is_leaf=_is_sites) for one in every]
-    filled = [_stacked_leaf(leaves) for leaves in zip(*sites, strict=True)]
-    return jax.tree.unflatten(jax.tree.structure(every[0], is_leaf=_is_sites), filled)
-
-
 def within_reach(pairs: TermSum, tiles: np.ndarray, reach: float) -> TermSum:
     """Keep, for each tile (tiles, n, 2) of positions, the sites that are laterally nearer to it than `reach` (Å).
 
@@ -181,41 +157,14 @@ def _sites_within_reach(sites: _Sites, low: np.ndarray, high: np.ndarray) -> _Si
         np.flatnonzero(((lateral >= a) & (lateral <= b)).all(axis=1) & acting) for a, b in zip(low, high, strict=True)
     ]
     size = bucket(max(map(len, near)))
-    values = {name: np.asarray(getattr(sites, name)) for name in _names(sites)}
-    return stacked([type(sites)(**{k: _filled(v[chosen], size) for k, v in values.items()}) for chosen in near])
+    return jax.tree.map(lambda values: np.stack([_filled(np.asarray(values)[chosen], size) for chosen in near]), sites)
 
 
-def _stacked_leaf(leaves: Sequence[Any]) -> Any:
-    if _is_sites(leaves[0]):
-        size = max(len(sites.positions) for sites in leaves)
-        names = _names(leaves[0])
-        return type(leaves[0])(
-            **{name: _stack([_filled(getattr(one, name), size) for one in leaves]) for name in names}
-        )
-    shapes = {np.shape(leaf) for leaf in leaves}
-    if len(shapes) != 1:
-        raise ValueError(f"the terms of a batch have arrays of the shapes {sorted(shapes)}: expected the same for all")
-    return _stack(leaves)
-
-
-def _stack(values: Sequence[ArrayLike]) -> ArrayLike:
-    return namespace(*values).stack(values)
-
-
-def _filled(values: ArrayLike, size: int) -> ArrayLike:
-    np_ = namespace(values)
+def _filled(values: np.ndarray, size: int) -> np.ndarray:
     missing = size - len(values)
     if values.ndim == 1:
-        return np_.pad(values, (0, missing))
-    return np_.concatenate([values, np_.broadcast_to(np_.asarray(NOWHERE, values.dtype), (missing, 3))])
-
-
-def _names(sites: _Sites) -> list[str]:
-    return [field.name for field in fields(sites)]
-
-
-def _is_sites(value: Any) -> bool:
-    return isinstance(value, PairSites | ChargeSites)
+        return np.pad(values, (0, missing))
+    return np.concatenate([values, np.broadcast_to(np.asarray(NOWHERE, values.dtype), (missing, 3))])
 
 
 def _is_zero(height: ArrayLike) -> bool:
