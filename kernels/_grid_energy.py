@@ -158,7 +158,8 @@ def check_inside(
         return
     lateral, z = np.asarray(points), np.asarray(heights)
     low, high = (np.array([*edge(lateral, axis=0), edge(z)]) for edge in (np.min, np.max))
-    check_reach(TermSum(terms), low + rest - wander, high + rest + wander)
+    hanging, room = np.asarray(rest), np.asarray(wander)
+    check_reach(TermSum(terms), low + hanging - room, high + hanging + room)
 
 
 def check_reach(term: Term, low: ArrayLike, high: ArrayLike) -> None:
