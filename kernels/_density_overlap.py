@@ -8,7 +8,7 @@ from twinscope.kernels._electrostatics import correlate
 from twinscope.kernels._elements import atomic_number
 from twinscope.kernels._grid_energy import GridEnergy
 from twinscope.kernels._types import ArrayLike, Atoms
-from twinscope.kernels._volume import Volume, check_volume, is_known, known_array, namespace
+from twinscope.kernels._volume import Volume, check_volume, exact_namespace, is_known, known_array
 
 
 def pauli(
@@ -121,7 +121,7 @@ def delta_density(electrons: Volume, atoms: Atoms, valence: Mapping[int | str, f
             )
         # Two points of a core may fall on one point of a cell that is smaller than the core.
         core = charges[int(number)] * core / (core.sum() * electrons.point_volume)
-        if namespace(density) is np:
+        if exact_namespace(density) is np:
             np.add.at(density, tuple((index % counts).T), core)
         else:
             density = density.at[tuple((index % counts).T)].add(core)
@@ -130,7 +130,7 @@ def delta_density(electrons: Volume, atoms: Atoms, valence: Mapping[int | str, f
 
 def _electrons(name: str, values: ArrayLike, cutoff: float | None) -> ArrayLike:
     """Return a density without negative values, with the same integral, up to the cut-off."""
-    np_ = namespace(values)
+    np_ = exact_namespace(values)
     positive = np_.maximum(values, 0)
     if is_known(values) and not values.sum() > 0:
         raise ValueError(

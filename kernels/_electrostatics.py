@@ -8,7 +8,7 @@ from twinscope.kernels._grid_energy import GridEnergy
 from twinscope.kernels._pairs import bucket
 from twinscope.kernels._tip_density import multipole_density
 from twinscope.kernels._types import ArrayLike
-from twinscope.kernels._volume import Volume, check_volume, is_known, known_array, namespace
+from twinscope.kernels._volume import Volume, check_volume, exact_namespace, is_known, known_array
 
 # This part of a tip may stick out of a field that is not periodic.
 _OUTSIDE = 1e-3
@@ -78,7 +78,7 @@ def correlate(sample: Volume, tip: Volume, *, whole_tip: bool) -> Volume:
     check_volume("sample", sample)
     check_volume("tip density", tip)
     fields, tip_field = known_array(sample.values), known_array(tip.values)
-    np_ = namespace(fields, tip_field)
+    np_ = exact_namespace(fields, tip_field)
     _check_steps(sample, tip)
     start = known_array(tip.origin) @ np.linalg.inv(np.asarray(sample.steps))
     lengths, taken = [], []
@@ -138,7 +138,7 @@ def _check_steps(sample: Volume, tip: Volume) -> None:
 
 def _folded(values: ArrayLike, axis: int, count: int) -> ArrayLike:
     """Add up what falls on the same point of a cell of `count` points; fill up what is shorter."""
-    np_ = namespace(values)
+    np_ = exact_namespace(values)
     values = np_.moveaxis(values, axis, 0)
     values = np_.pad(values, ((0, -len(values) % count), (0, 0), (0, 0)))
     return np_.moveaxis(values.reshape(-1, count, *values.shape[1:]).sum(axis=0), 0, axis)

@@ -8,7 +8,7 @@ import numpy as np
 
 from twinscope.kernels._terms import Hessian, Term, TermSum, Vector
 from twinscope.kernels._types import ArrayLike
-from twinscope.kernels._volume import Volume, check_volume, is_known, known_array, namespace
+from twinscope.kernels._volume import Volume, check_volume, exact_namespace, is_known, known_array
 
 # How far outside of a grid, in steps, a point still counts as inside: positions are rounded.
 _ROUNDING = 1e-3
@@ -68,7 +68,7 @@ class GridEnergy:
         """
         check_volume("energy", volume)
         coefficients = known_array(volume.values)
-        np_ = namespace(coefficients)
+        np_ = exact_namespace(coefficients)
         for periodic in volume.periodic:
             solve = _prefilter(coefficients.shape[0], periodic)
             # Each product moves the first index to the end. Three digits, which TF32 would leave, are not enough.
@@ -80,7 +80,7 @@ class GridEnergy:
                 )
         dtype = jnp.result_type(volume.values, jnp.float32)
         steps = volume.steps
-        to_index = namespace(steps).linalg.inv(steps).T
+        to_index = exact_namespace(steps).linalg.inv(steps).T
         parts = [jnp.asarray(part, dtype) for part in (coefficients, volume.origin, to_index)]
         return cls(parts[0], parts[1], parts[2], volume.periodic)
 

@@ -74,24 +74,10 @@ def sum_over_sites(
     return force, hessian
 
 
-def radial_of(energy: Callable[[jax.Array], jax.Array]) -> Radial:
-    """Differentiate a pair energy E(s), in eV, of the squared distance s in Å²."""
-
-    def slope(s: jax.Array) -> jax.Array:
-        return jax.jvp(energy, (s,), (jnp.ones_like(s),))[1]
-
-    def radial(s: jax.Array) -> tuple[jax.Array, jax.Array]:
-        first, second = jax.jvp(slope, (s,), (jnp.ones_like(s),))
-        return 2 * first, 4 * second
-
-    return radial
-
-
 def radial_of_fraction(numerator: jax.Array, denominator: Callable[[jax.Array], jax.Array]) -> Radial:
     """Differentiate the pair energy ``numerator / denominator(s)``.
 
-    As :func:`radial_of` would, but in an order of products that neither overflows nor loses its digits in single
-    precision, however far away a site is.
+    The order of the products neither overflows nor loses digits in single precision, however far away a site is.
     """
 
     def slope(s: jax.Array) -> jax.Array:

@@ -121,7 +121,7 @@ def simulate_batch(
 ) -> RelaxedScan:
     """Simulate many molecules, tips or frames: the same numbers as one after the other.
 
-    Those with the same number of atoms, rounded up, are computed together, which keeps a GPU or many cores busy.
+    Those with the same number of atoms, rounded up, are computed together, spread over all local devices.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ class Volume:
     def point_volume(self) -> ArrayLike:
         """Volume that belongs to one point, in Å³."""
         steps = self.steps
-        np_ = namespace(steps)
+        np_ = exact_namespace(steps)
         return np_.abs(np_.linalg.det(steps))
 
     @property
@@ -66,7 +66,7 @@ def is_known(*values: ArrayLike) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
-def namespace(*values: ArrayLike) -> ModuleType:
+def exact_namespace(*values: ArrayLike) -> ModuleType:
     """NumPy for what is known, JAX for what is traced.
 
     Fourier transforms of densities lose digits: next to a nucleus an overlap is a million times larger than where the
