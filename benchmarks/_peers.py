@@ -8,13 +8,19 @@ import socket
 import sys
 
 import Pyro5.api
-
-from twinscope import _pyro
+from Pyro5 import config
 
 PING_BYTES = 256
 """Length of a ping over the bare socket: that of a short call of Pyro5."""
 
 HOST = "127.0.0.1"
+
+
+def configure_pyro() -> None:
+    """Set Pyro5 up to be as fast as it can be for short calls, on both sides."""
+    config.SERIALIZER = "msgpack"
+    # With Nagle's algorithm a call can take 30 ms instead of 0.2 ms.
+    config.SOCK_NODELAY = True
 
 
 class _Pinged:
@@ -28,7 +34,7 @@ class _Pinged:
 
 def serve_pyro() -> None:
     """Answer pings, with the settings that twinscope uses."""
-    _pyro.configure()
+    configure_pyro()
     with Pyro5.api.Daemon(host=HOST) as daemon:
         print(f"at {daemon.register(_Pinged())}", flush=True)
         daemon.requestLoop()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import Pyro5.api
-from _peers import RawClient
+from _peers import RawClient, configure_pyro
 from _processes import helper, serving
 from _report import Figure, Report, arguments, formatted, interleaved
 from _stream import followed
@@ -32,6 +32,7 @@ _PACED = "100"
 def main() -> None:
     """Measure and report."""
     options = arguments(__doc__)
+    configure_pyro()
     report = Report("Server: control calls, transfer, live lines (all on the loopback interface)")
     with tempfile.TemporaryDirectory() as folder:
         with helper("_peers.py", "pyro") as pyro, helper("_peers.py", "socket") as raw_server:

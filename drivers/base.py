@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from twinscope.capabilities import Capabilities
-from twinscope.requests import ScanRequest, SpectroscopyRequest
-from twinscope.state import Position, TipState
+from twinscope.requests import PathRequest, ScanRequest, SpectroscopyRequest
+from twinscope.state import Reading
 
 
 class TraceSink(Protocol):
@@ -36,8 +36,12 @@ class Driver(Protocol):
 
     The constructor takes the driver's options as keywords, checks them all and raises
     :class:`~twinscope.errors.ConfigurationError` with the name of the wrong one; it does not touch hardware.
-    One thread calls everything but :meth:`stop` and :meth:`capabilities`, and a position is checked against the limits
-    before the driver sees it. Whatever else goes wrong is raised as :class:`~twinscope.errors.DriverError`.
+    One thread calls everything but :meth:`stop` and :meth:`capabilities`. Values are checked against the limits and the
+    interlocks before the driver sees them, and what the capabilities do not list is never asked for. Whatever else goes
+    wrong is raised as :class:`~twinscope.errors.DriverError`.
+
+    What takes time (:meth:`write` to :meth:`approach`, and what optional features do) returns when it is over, or soon
+    after :meth:`stop`.
     """
 
     name: ClassVar[str]
@@ -47,7 +51,7 @@ class Driver(Protocol):
     def __init__(self, **options: Any) -> None: ...
 
     def open(self) -> None:
-        """Connect and get ready; may take long. Afterwards position and tip state are known."""
+        """Connect and get ready; may take long. Nothing moves for that."""
         ...
 
     def close(self) -> None:
@@ -58,27 +62,24 @@ class Driver(Protocol):
         """Tell what the instrument can do; known from the constructor on."""
         ...
 
-    @property
-    def time(self) -> float:
-        """Instrument time, in s."""
+    def read(self) -> Reading:
+        """Tell the time, where the tip is, and the value of every signal."""
         ...
 
-    @property
-    def position(self) -> Position:
-        """Where the tip is."""
+    def write(self, name: str, value: float, rate: float | None = None) -> None:
+        """Set a signal, at once or with a rate in its unit per second."""
         ...
 
-    @property
-    def tip(self) -> TipState:
-        """Whether the tip is near the sample."""
+    def set_feedback(self, mode: str) -> None:
+        """Let the z-controller hold something constant at its setpoint, or switch it off, which leaves z as it is."""
         ...
 
-    def move_to(self, x: float, y: float, z: float) -> None:
-        """Move the tip along a straight line, in m; returns when it is there or was stopped."""
+    def move_to(self, x: float, y: float, z: float, speed: float | None = None) -> None:
+        """Move the tip along a straight line, in m, with at most the speed, in m/s; z is the controller's when on."""
         ...
 
     def withdraw(self) -> None:
-        """Take the tip away from the sample."""
+        """Switch the z-controller off and take the tip away from the sample."""
         ...
 
     def approach(self) -> None:
@@ -86,7 +87,11 @@ class Driver(Protocol):
         ...
 
     def start_scan(self, request: ScanRequest, sink: TraceSink) -> None:
-        """Begin a scan; :meth:`poll` carries it on."""
+        """Begin a scan; :meth:`poll` carries it on. On the way to its start the tip is never lower than at the ends."""
+        ...
+
+    def start_path(self, request: PathRequest, sink: TraceSink) -> None:
+        """Begin a path; :meth:`poll` carries it on."""
         ...
 
     def start_spectroscopy(self, request: SpectroscopyRequest, sink: TraceSink) -> None:
@@ -99,4 +104,36 @@ class Driver(Protocol):
 
     def stop(self) -> None:
         """Stop motion and acquisition. May be called from any thread, at any time; takes at most 200 ms."""
+        ...
+
+
+class CoarseMotor(Protocol):
+    """What a driver with the feature "coarse_motion" has besides."""
+
+    def coarse_move(self, axis: str, steps: int) -> None:
+        """Step the coarse motor of the axis x or y, or of z, away from the sample with positive steps."""
+        ...
+
+
+class Pulser(Protocol):
+    """What a driver with the feature "pulse" has besides."""
+
+    def pulse(self, voltage: float, duration: float) -> None:
+        """Apply a bias of `voltage` V for `duration` s, then the former one."""
+        ...
+
+
+class TipShaper(Protocol):
+    """What a driver with the feature "tip_shaping" has besides."""
+
+    def shape_tip(self, depth: float, voltage: float) -> None:
+        """Dip the tip `depth` m deeper than it is, with a bias of `voltage` V, and take it back."""
+        ...
+
+
+class Oracle(Protocol):
+    """What a simulator with the feature "oracle" has besides."""
+
+    def truth(self, low: tuple[float, float], high: tuple[float, float]) -> dict[str, Any]:
+        """Tell what is really between two corners (x, y), in m, and what the tip is, as plain data."""
         ...

@@ -27,7 +27,7 @@ def installed() -> list[DriverInfo]:
 
 
 def create(name: str, **options: Any) -> Driver:
-    """Make the driver with this name.
+    """Make the driver with this name, or of this class while it is being written: "package.module:Class".
 
     Raises
     ------
@@ -40,6 +40,8 @@ def create(name: str, **options: Any) -> Driver:
 
 
 def _load(name: str) -> type[Driver]:
+    if ":" in name:
+        return _load_entry(EntryPoint(name, name, GROUP))
     entries = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in entries:
         known = ", ".join(sorted(entries)) or "none: is twinscope installed?"
@@ -56,7 +58,9 @@ def _load_entry(entry: EntryPoint) -> type[Driver]:
     # Loading runs the code of others: whatever it raises must not stop the server or the listing.
     except Exception as exc:
         raise ConfigurationError(f"the driver {entry.name!r} cannot be loaded: {type(exc).__name__}: {exc}") from exc
-    missing = [member for member in ("name", "vendor", "summary", "open", "poll", "stop") if not hasattr(cls, member)]
+    missing = [
+        member for member in ("name", "vendor", "summary", "open", "read", "poll", "stop") if not hasattr(cls, member)
+    ]
     if missing:
         raise ConfigurationError(f"{entry.value} is not a driver: it has no {', '.join(missing)}")
     return cls  # type: ignore[no-any-return]

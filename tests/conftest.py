@@ -16,9 +16,14 @@ import pytest
 import twinscope
 from twinscope.capabilities import Capabilities, Channel, Limits
 from twinscope.clock import Clock
+from twinscope.guard import Guard
 from twinscope.instrument import Instrument
+from twinscope.interlocks import Interlocks
+from twinscope.ledger import Ledger
 from twinscope.local import LocalTransport
-from twinscope.state import Position, TipState
+from twinscope.service import Service
+from twinscope.sessions import Identity, Role, Session
+from twinscope.state import Position, Reading, TipState
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -136,6 +141,9 @@ class RampDriver:
         self.clock = Clock.parse(rate)
         self.position = Position(0.0, 0.0, 1e-9)
         self.tip = TipState.IN_RANGE
+        self.signals = {"bias": 0.1, "setpoint_current": 1e-11, "current": 1e-12}
+        self.feedback = "off"
+        self.calls: list[tuple[Any, ...]] = []
         self.stopped = threading.Event()
         self.closed = False
 
@@ -144,9 +152,8 @@ class RampDriver:
     def close(self) -> None:
         self.closed = True
 
-    @property
-    def time(self) -> float:
-        return self.clock.now
+    def read(self) -> Reading:
+        return Reading(self.clock.now, self.position, self.tip, dict(self.signals), self.feedback)
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -155,14 +162,43 @@ class RampDriver:
             driver_version="0",
             simulated=True,
             channels=tuple(Channel(name, "m", name) for name in ("at_x", "at_y", "at_z")),
-            limits={name: Limits(-1e-6, 1e-6, "m") for name in ("x", "y", "z")},
-            scan_modes=("constant_height",),
-            sweeps=("z",),
+            limits={name: Limits(-1e-6, 1e-6, "m") for name in ("x", "y", "z", "tip_shaping_depth")}
+            | {name: Limits(-10, 10, "V") for name in ("bias", "pulse_voltage", "tip_shaping_voltage")}
+            | {
+                "setpoint_current": Limits(1e-12, 1e-8, "A"),
+                "speed": Limits(1e-12, 1e-5, "m/s"),
+                "pulse_duration": Limits(1e-3, 1.0, "s"),
+                "coarse_steps": Limits(-1000, 1000, "1"),
+            },
+            scan_modes=("constant_height", "constant_current"),
+            sweeps=("z", "bias"),
             largest_acquisition=2**20,
             settings={},
+            signals=tuple(
+                Channel(name, unit, name) for name, unit in (("bias", "V"), ("setpoint_current", "A"), ("current", "A"))
+            ),
+            features=("coarse_motion", "pulse", "tip_shaping"),
         )
 
-    def move_to(self, x: float, y: float, z: float) -> None:
+    def write(self, name: str, value: float, rate: float | None = None) -> None:
+        self.calls.append(("write", name, value, rate))
+        self.signals[name] = value
+
+    def set_feedback(self, mode: str) -> None:
+        self.calls.append(("set_feedback", mode))
+        self.feedback = mode
+
+    def coarse_move(self, axis: str, steps: int) -> None:
+        self.calls.append(("coarse_move", axis, steps))
+
+    def pulse(self, voltage: float, duration: float) -> None:
+        self.calls.append(("pulse", voltage, duration))
+
+    def shape_tip(self, depth: float, voltage: float) -> None:
+        self.calls.append(("shape_tip", depth, voltage))
+
+    def move_to(self, x: float, y: float, z: float, speed: float | None = None) -> None:
+        self.calls.append(("move_to", x, y, z, speed))
         self.stopped.clear()
         if self.clock.spend(0.1, self.stopped) == 1:
             self.position = Position(x, y, z)
@@ -178,19 +214,28 @@ class RampDriver:
     def start_scan(self, request: Any, sink: Any) -> None:
         self._begin(request, sink)
 
+    def start_path(self, request: Any, sink: Any) -> None:
+        self._begin(request, sink)
+
     def start_spectroscopy(self, request: Any, sink: Any) -> None:
         self._begin(request, sink)
 
     def _begin(self, request: Any, sink: Any) -> None:
+        self.calls.append(("start", request.kind))
         self.stopped.clear()
         self.request, self.sink, self.index = request, sink, 0
 
     def trace(self, index: int) -> dict[str, np.ndarray]:
         request = self.request
         if request.kind == "spectroscopy":
-            z = request.sweep.values()
+            swept = request.sweep.values()
             x, y = request.positions[index]
-            return {"at_x": np.full_like(z, x), "at_y": np.full_like(z, y), "at_z": z}
+            z = swept if request.swept == "z" else np.full_like(swept, request.height or self.position.z)
+            return {"at_x": np.full_like(swept, x), "at_y": np.full_like(swept, y), "at_z": z}
+        if request.kind == "path":
+            points = np.array(request.positions)
+            x, y = points.T if not request.separate else np.repeat(points[index : index + 1], request.passes, axis=0).T
+            return {"at_x": x, "at_y": y, "at_z": np.full_like(x, request.height or self.position.z)}
         address = request.address(index)
         x, y = request.row_positions(address.row)
         height = self.position.z if request.heights is None else request.heights[address.layer]
@@ -217,8 +262,11 @@ def instrument(tmp_path: Path) -> Iterator[Callable[..., Instrument]]:
     """Start instruments with a driver of the test; they are closed with it."""
     started: list[Instrument] = []
 
-    def start(driver: Any = None) -> Instrument:
-        started.append(Instrument(driver or RampDriver(), tmp_path / "data"))
+    def start(
+        driver: Any = None, ledger: Ledger | None = None, folder: Path | None = None, **interlocks: Any
+    ) -> Instrument:
+        rules = Interlocks.from_dict(interlocks)
+        started.append(Instrument(Guard(driver or RampDriver(), rules), folder or tmp_path / "data", rules, ledger))
         started[-1].start()
         return started[-1]
 
@@ -238,3 +286,50 @@ def ramp(instrument: Callable[..., Instrument]) -> Iterator[twinscope.Microscope
 def ramp_driver() -> type[RampDriver]:
     """The driver behind :func:`ramp`, to be changed by a test."""
     return RampDriver
+
+
+@dataclass
+class Client:
+    """Someone who calls a service, as a front end does for them."""
+
+    service: Service
+    session: Session
+    lease: int | None = None
+
+    def __call__(self, verb: str, /, *, request_id: str | None = None, dry_run: bool = False, **parameters: Any) -> Any:
+        """Call a verb with the lease that was taken last, and return what it answers."""
+        reply = self.service.call(
+            self.session, verb, parameters, request_id=request_id, lease=self.lease, dry_run=dry_run
+        )
+        return reply.result
+
+    def take(self, duration: float = 10.0, purpose: str = "") -> int:
+        """Take control and return the number of the lease."""
+        self.lease = self("acquire_lease", purpose=purpose, duration=duration)["lease"]
+        return self.lease
+
+    def do(self, verb: str, /, **parameters: Any) -> dict[str, Any]:
+        """Begin a job, wait for its end, and return its last progress."""
+        return self.wait(self(verb, **parameters)["id"])
+
+    def wait(self, job: str) -> dict[str, Any]:
+        """Wait for the end of a job, and return its last progress."""
+        progress = self("wait_job", id=job, timeout=5.0)
+        assert progress["over"], f"{job} is not over: {progress}"
+        return progress
+
+
+@pytest.fixture
+def service(instrument: Callable[..., Instrument]) -> Callable[..., Service]:
+    """Start services; the parameters are those of :func:`instrument`."""
+    return lambda *arguments, **interlocks: Service(instrument(*arguments, **interlocks))
+
+
+@pytest.fixture
+def enter() -> Callable[..., Client]:
+    """Let someone enter a service: ``enter(service, "observer", name="ann")``."""
+
+    def begin(service: Service, role: str = "operator", *, name: str = "ann", session: str | None = None) -> Client:
+        return Client(service, service.sessions.enter(Identity(name, Role.parse(role)), f"{name}@here", session))
+
+    return begin

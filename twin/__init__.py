@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from twinscope.results import ChannelData as ChannelData
     from twinscope.results import Scan as Scan
     from twinscope.results import Spectrum as Spectrum
-    from twinscope.state import AcquisitionState as AcquisitionState
     from twinscope.state import InstrumentState as InstrumentState
+    from twinscope.state import JobState as JobState
     from twinscope.state import Position as Position
     from twinscope.state import Status as Status
     from twinscope.state import TipState as TipState
@@ -44,7 +44,7 @@ _HOMES = {
     "twinscope.microscope": ("Microscope", "connect"),
     "twinscope.requests": ("ScanFrame", "ScanRequest", "SpectroscopyRequest", "Sweep"),
     "twinscope.results": ("Axis", "ChannelData", "Scan", "Spectrum"),
-    "twinscope.state": ("AcquisitionState", "InstrumentState", "Position", "Status", "TipState"),
+    "twinscope.state": ("JobState", "InstrumentState", "Position", "Status", "TipState"),
     "twinscope.store": ("load",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -24,6 +24,21 @@ def positive(name: str, value: Any) -> float:
     return number
 
 
+def not_negative(name: str, value: Any) -> float:
+    """Return `value` as a finite float of zero or more."""
+    number = finite(name, value)
+    if number < 0:
+        raise InvalidRequestError(f"{name} is {value!r}: expected a number of zero or more", name=name)
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return `value`, which must be True or False."""
+    if not isinstance(value, bool):
+        raise InvalidRequestError(f"{name} is {value!r}: expected true or false", name=name)
+    return value
+
+
 def count(name: str, value: Any) -> int:
     """Return `value` as an integer of one or more."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
@@ -44,6 +59,13 @@ def items(name: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise InvalidRequestError(f"{name} is {value!r}: expected a list", name=name)
     return tuple(value)
+
+
+def mapping(name: str, value: Any) -> dict[str, Any]:
+    """Return `value` as a dict with text for keys."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InvalidRequestError(f"{name} is {value!r}: expected a mapping from names", name=name)
+    return dict(value)
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:

@@ -12,8 +12,8 @@ from twinscope.capabilities import BYTES_PER_VALUE, Channel
 from twinscope.errors import TwinscopeError
 from twinscope.protocol import LONGEST_WAIT, Transport
 from twinscope.requests import ScanRequest, TraceAddress
-from twinscope.results import Scan, Spectrum, assemble, request_of
-from twinscope.state import AcquisitionState
+from twinscope.results import Profile, Scan, Spectrum, assemble, request_of
+from twinscope.state import JobState
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,10 +46,10 @@ class Progress:
     done, total
         Traces.
     elapsed
-        Wall-clock seconds since it began.
+        Wall-clock seconds since it began, pauses left out.
     """
 
-    state: AcquisitionState
+    state: JobState
     done: int
     total: int
     elapsed: float
@@ -61,14 +61,18 @@ class Progress:
 
 
 class Acquisition:
-    """A scan or a spectroscopy, in progress or over. Get it from :class:`~twinscope.Microscope`.
+    """A scan, a path or a spectroscopy, in progress or over. Get it from :class:`~twinscope.Microscope`.
 
     Data are fetched once, in the order in which they were measured, into one array; it does not matter how late a
     client joins, or how often it loses the connection. Any thread may use it.
     """
 
     def __init__(
-        self, transport: Transport, metadata: Mapping[str, Any], progress: Mapping[str, Any], lease: Callable[[], Any]
+        self,
+        transport: Transport,
+        metadata: Mapping[str, Any],
+        progress: Mapping[str, Any],
+        lease: Callable[[], int | None],
     ) -> None:
         self._transport = transport
         self._metadata: Mapping[str, Any] = metadata
@@ -97,9 +101,7 @@ class Acquisition:
         """Ask how far it is."""
         self._pull(timeout=0)
         status = self._status
-        return Progress(
-            AcquisitionState(status["state"]), status["traces_done"], status["traces_total"], status["elapsed"]
-        )
+        return Progress(JobState(status["state"]), status["traces_done"], status["traces_total"], status["elapsed"])
 
     def lines(self, start: int = 0) -> Iterator[Line]:
         """Yield the traces from number `start` on, each as soon as it is measured.
@@ -129,7 +131,7 @@ class Acquisition:
             self._pull(min(left, LONGEST_WAIT))
         return True
 
-    def result(self, timeout: float | None = None) -> Scan | Spectrum:
+    def result(self, timeout: float | None = None) -> Scan | Profile | Spectrum:
         """Wait for the end and return everything.
 
         Raises
@@ -146,14 +148,14 @@ class Acquisition:
         self._raise_error()
         return self.partial()
 
-    def partial(self) -> Scan | Spectrum:
+    def partial(self) -> Scan | Profile | Spectrum:
         """Return what has been measured up to now; the rest is NaN."""
         self._pull(timeout=0)
         while self._fetched < self._status["traces_done"]:
             self._pull(timeout=0)
         error = self._status["error"]
         # Where and when it began is known only since it has.
-        self._metadata = self._transport.call("acquisition", id=self.id).result["metadata"]
+        self._metadata = self._transport.call("acquisition", {"id": self.id}).result["metadata"]
         metadata = dict(self._metadata) | {
             "state": self._status["state"],
             "error": None if error is None else error["message"],
@@ -162,9 +164,20 @@ class Acquisition:
         }
         return assemble(self.request, self.channels, self._traces.copy(), metadata)
 
+    def pause(self) -> None:
+        """Let it rest after the trace in progress, with the tip where it is. Needs control."""
+        self._direct("pause")
+
+    def resume(self) -> None:
+        """Let it go on after a pause. Needs control."""
+        self._direct("resume")
+
     def abort(self) -> None:
         """Stop it; returns when the instrument stands still. Needs control. One that is over is left as it is."""
-        self._status = self._transport.call("abort", lease=self._lease(), id=self.id).result
+        self._direct("abort")
+
+    def _direct(self, verb: str) -> None:
+        self._status = self._transport.call(verb, {"id": self.id}, lease=self._lease()).result
 
     @property
     def _trace_bytes(self) -> int:
@@ -177,12 +190,12 @@ class Acquisition:
 
     @property
     def _is_over(self) -> bool:
-        return AcquisitionState(self._status["state"]).is_final
+        return JobState(self._status["state"]).is_final
 
     def _pull(self, timeout: float) -> None:
         """Fetch what is new, waiting up to `timeout` seconds when there is nothing."""
         offset = self._bytes
-        reply = self._transport.call("pull", id=self.id, offset=offset, timeout=timeout)
+        reply = self._transport.call("pull", {"id": self.id, "offset": offset, "timeout": timeout})
         end = offset + len(reply.payload)
         # Several threads may fetch the same part at once: it is the same bytes, and none may be counted twice.
         with self._lock:

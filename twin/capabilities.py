@@ -5,13 +5,23 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from twinscope.errors import ConfigurationError, InvalidRequestError, OutOfRangeError, UnknownChannelError
-from twinscope.requests import AcquisitionRequest, ScanRequest, SpectroscopyRequest
+from twinscope.requests import (
+    CONSTANT_HEIGHT,
+    AcquisitionRequest,
+    PathRequest,
+    ScanRequest,
+    SpectroscopyRequest,
+    setpoint_of,
+)
 
 BYTES_PER_VALUE = 4
 """Recorded values are float32."""
 
 
-RESERVED_NAMES = ("x", "y", "height", "position")
+FEATURES = ("coarse_motion", "pulse", "tip_shaping", "oracle")
+"""What an instrument may have beyond signals, moves and acquisitions."""
+
+RESERVED_NAMES = ("x", "y", "height", "position", "pass", "voltage")
 """Names of axes: files and other packages keep axes and channels side by side, so no channel may have one."""
 
 
@@ -76,8 +86,13 @@ class Capabilities:
         True for a digital twin.
     channels
         All channels that can be recorded.
+    signals
+        What can be read at any moment, besides the position.
     limits
-        Range of each signal that can be set: x, y and z, in m.
+        Range of what can be set: x, y and z, in m, and each signal that is not only for reading. What a feature takes
+        has its range here, too: pulse_voltage, pulse_duration, tip_shaping_depth, tip_shaping_voltage, coarse_steps.
+    features
+        Which of :data:`FEATURES` it has.
     scan_modes
         Allowed values of :attr:`ScanRequest.z_mode`.
     sweeps
@@ -98,6 +113,8 @@ class Capabilities:
     sweeps: tuple[str, ...]
     largest_acquisition: int
     settings: Mapping[str, Any]
+    signals: tuple[Channel, ...] = ()
+    features: tuple[str, ...] = ()
 
     def channel(self, name: str) -> Channel:
         """Return the channel with this name.
@@ -113,10 +130,41 @@ class Capabilities:
         known = ", ".join(channel.name for channel in self.channels)
         raise UnknownChannelError(f"unknown channel {name!r}: this instrument has {known}", name=name)
 
+    @property
+    def settable(self) -> tuple[str, ...]:
+        """Names of the signals that can be set."""
+        return tuple(signal.name for signal in self.signals if signal.name in self.limits)
+
+    @property
+    def feedback_modes(self) -> tuple[str, ...]:
+        """What the z-controller can hold constant."""
+        return tuple(mode for mode in self.scan_modes if mode != CONSTANT_HEIGHT)
+
     def check_position(self, **position: float) -> None:
         """Raise :class:`OutOfRangeError` when x, y or z is outside its limits."""
         for name, value in position.items():
             self.limits[name].check(name, value)
+
+    def check_signal(self, name: str, value: float) -> None:
+        """Raise the error that fits when the signal cannot be set to `value`."""
+        if name not in self.settable:
+            known = ", ".join(self.settable) or "none"
+            raise InvalidRequestError(f"the signal {name!r} cannot be set: this instrument has {known}", name=name)
+        self.limits[name].check(name, value)
+
+    def check_feature(self, feature: str, **values: float) -> None:
+        """Raise the error that fits when the instrument has no such feature, or a value of it is out of range."""
+        if feature not in self.features:
+            known = ", ".join(self.features) or "none"
+            raise InvalidRequestError(f"this instrument has no {feature}: it has {known}", name=feature)
+        for name, value in values.items():
+            self.limits[name].check(name, value)
+
+    def check_feedback(self, mode: str) -> None:
+        """Raise :class:`InvalidRequestError` when the z-controller cannot hold constant what the mode says."""
+        if mode not in self.feedback_modes:
+            known = ", ".join(self.feedback_modes) or "no z-controller"
+            raise InvalidRequestError(f"the feedback mode is {mode!r}: this instrument has {known}", name="feedback")
 
     def check_request(self, request: AcquisitionRequest) -> None:
         """Raise the error that fits when this instrument cannot carry out `request`; nothing is moved for that."""
@@ -124,34 +172,51 @@ class Capabilities:
             self.channel(name)
         if isinstance(request, ScanRequest):
             self._check_scan(request)
+        elif isinstance(request, PathRequest):
+            self._check_path(request)
         else:
             self._check_spectroscopy(request)
         size = request.trace_count * request.trace_length * len(request.channels) * BYTES_PER_VALUE
         if size > self.largest_acquisition:
             raise OutOfRangeError(
                 f"the data would take {size / 1e9:.3g} GB, this instrument records at most"
-                f" {self.largest_acquisition / 1e9:.3g} GB at once: reduce pixels, heights or channels",
+                f" {self.largest_acquisition / 1e9:.3g} GB at once: reduce pixels, heights, points or channels",
                 name="size",
                 value=size,
                 high=self.largest_acquisition,
             )
 
     def _check_scan(self, request: ScanRequest) -> None:
-        if request.z_mode not in self.scan_modes:
-            raise InvalidRequestError(f"z_mode is {request.z_mode!r}: this instrument has {', '.join(self.scan_modes)}")
+        self._check_z_mode(request.z_mode, request.setpoint)
         for x, y in request.frame.corners().tolist():
             for name, value in (("x", x), ("y", y)):
                 self.limits[name].check(f"frame corner {name}", value)
         for height in request.heights or ():
             self.limits["z"].check("height", height)
 
+    def _check_path(self, request: PathRequest) -> None:
+        self._check_z_mode(request.z_mode, request.setpoint)
+        for x, y in request.positions:
+            self.check_position(x=x, y=y)
+        if request.height is not None:
+            self.limits["z"].check("height", request.height)
+            self.limits["z"].check("height + lift", request.height + request.lift)
+
     def _check_spectroscopy(self, request: SpectroscopyRequest) -> None:
         if request.swept not in self.sweeps:
             raise InvalidRequestError(f"swept is {request.swept!r}: this instrument has {', '.join(self.sweeps)}")
         for x, y in request.positions:
             self.check_position(x=x, y=y)
+        if request.height is not None:
+            self.limits["z"].check("height", request.height)
         for end in (request.sweep.start, request.sweep.stop):
             self.limits[request.swept].check(f"sweep of {request.swept}", end)
+
+    def _check_z_mode(self, z_mode: str, setpoint: float | None) -> None:
+        if z_mode not in self.scan_modes:
+            raise InvalidRequestError(f"z_mode is {z_mode!r}: this instrument has {', '.join(self.scan_modes)}")
+        if setpoint is not None:
+            self.check_signal(setpoint_of(z_mode), setpoint)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -164,6 +229,7 @@ class Capabilities:
         values = dict(data)
         values["channels"] = tuple(Channel(**channel) for channel in values["channels"])
         values["limits"] = {name: Limits(**limits) for name, limits in values["limits"].items()}
-        for name in ("scan_modes", "sweeps"):
+        values["signals"] = tuple(Channel(**signal) for signal in values["signals"])
+        for name in ("scan_modes", "sweeps", "features"):
             values[name] = tuple(values[name])
         return cls(**values)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twinscope import cli_keys
 from twinscope._version import __version__
 from twinscope.errors import ConfigurationError, InvalidRequestError, RemoteError, TwinscopeError
 from twinscope.protocol import DEFAULT_PORT
@@ -28,7 +29,8 @@ FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -56,17 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Offer an instrument to clients until Ctrl-C or SIGTERM."""
-    from twinscope.drivers import registry
-    from twinscope.instrument import Instrument
+    if options.restart:
+        return _serve_again_and_again(options)
+    from twinscope.local import served_instrument
     from twinscope.server import Server
 
-    instrument = Instrument(registry.create(options.driver, **_driver_options(options)), options.data)
-    server = Server(instrument, options.host, options.port, _token(options))
+    instrument = served_instrument(options.driver, options.data, _driver_options(options), _interlocks(options))
+    host = options.host if options.socket is None else f"unix:{options.socket}"
+    server = Server(instrument, host, options.port, _token(options), keys=options.keys, mutual=options.mutual)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
     instrument.start()
     print(f"twinscope {__version__} serves a {instrument.capabilities.instrument}", flush=True)
-    print(f"at {server.uri}; Ctrl-C stops it", flush=True)
+    print(f"at {server.uri}; Ctrl-C stops it" + ("; clients need --keys" if server.encrypts else ""), flush=True)
     try:
         server.run()
     finally:
@@ -158,7 +162,35 @@ def demo(options: argparse.Namespace) -> int:
 def _connect(options: argparse.Namespace) -> "Microscope":
     from twinscope.microscope import connect
 
-    return connect(options.address, token=_token(options))
+    return connect(options.address, token=_token(options), keys=options.keys)
+
+
+def _serve_again_and_again(options: argparse.Namespace) -> int:
+    """Run the same command in a process of its own, at the same port after each start."""
+    from twinscope._sockets import listen, remove
+    from twinscope.supervisor import Supervisor
+
+    port = []
+    if options.socket is None and options.port == 0:
+        listening, address = listen(options.host, 0)
+        remove(listening, address)
+        port = ["--port", str(address.port)]
+    command = [sys.executable, "-m", "twinscope", *options.arguments, "--no-restart", *port]
+    return Supervisor(command, USAGE).run()
+
+
+def _interlocks(options: argparse.Namespace) -> dict[str, Any]:
+    """Read the rules of ``--interlocks``."""
+    if options.interlocks is None:
+        return {}
+    from twinscope.interlocks import Interlocks
+
+    try:
+        rules = tomllib.loads(options.interlocks.read_text(encoding="utf-8"))
+        Interlocks.from_dict(rules)
+    except (OSError, ValueError) as exc:
+        raise ConfigurationError(f"the interlocks of {options.interlocks} cannot be used: {exc}") from exc
+    return rules
 
 
 def _move_tip(options: argparse.Namespace, way: str) -> int:
@@ -267,10 +299,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--driver", default="simulator", help="an installed driver (default: %(default)s)")
     sub.add_argument("--sample", help="simulator: molecule of the library, or a file that ASE reads")
     _add_twin_options(sub)
-    sub.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
-    sub.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)")
+    _add_listening_options(sub)
     _add_data_option(sub)
-    _add_token_option(sub)
+    sub.add_argument("--interlocks", type=Path, metavar="FILE", help="TOML file with the rules that keep the tip safe")
+    sub.add_argument(
+        "--restart", action=argparse.BooleanOptionalAction, default=False, help="start again when the server dies"
+    )
 
     for name, command in (("status", status), ("watch", watch), ("approach", approach), ("withdraw", withdraw)):
         _add_address_options(add(name, command))
@@ -291,6 +325,10 @@ def _parser() -> argparse.ArgumentParser:
 
     add("drivers", drivers)
 
+    cli_keys.add_commands(
+        commands.add_parser("keys", help="say who may connect over a network", description=cli_keys.__doc__)
+    )
+
     sub = add("demo", demo)
     sub.add_argument("molecule", nargs="?", default="pentacene", help="as for simulate (default: %(default)s)")
     sub.add_argument("--output", type=Path, default=Path("demo"), help="folder (default: %(default)s)")
@@ -299,7 +337,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_address_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--address", default="localhost", help="host, host:port or URI (default: %(default)s)")
+    sub.add_argument("--address", default="localhost", help="host, host:port, unix:/path or URI (default: %(default)s)")
+    sub.add_argument("--keys", type=Path, help="for TLS: folder of our keys, or ca.pem (default: $TWINSCOPE_KEYS)")
+    _add_token_option(sub)
+
+
+def _add_listening_options(sub: argparse.ArgumentParser) -> None:
+    where = sub.add_mutually_exclusive_group()
+    where.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
+    where.add_argument("--socket", type=Path, help="listen on a Unix socket, which only this user can open")
+    sub.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)")
+    sub.add_argument("--keys", type=Path, help="folder made by `twinscope keys init`: clients come with TLS")
+    sub.add_argument("--mutual", action="store_true", help="with --keys: only clients with a certificate")
     _add_token_option(sub)
 
 

@@ -47,6 +47,13 @@ class Clock:
         """Instrument time, in s."""
         return self._elapsed
 
+    @property
+    def behind(self) -> float:
+        """How far, in s, instrument time is behind what passed on the wall clock; zero for an accelerated clock."""
+        if math.isinf(self.rate):
+            return 0.0
+        return max((time.monotonic() - self._wall_start) * self.rate - self._elapsed, 0.0)
+
     def catch_up(self) -> None:
         """Let the time pass that went by on the wall clock since the last action; an accelerated clock has none."""
         if not math.isinf(self.rate):

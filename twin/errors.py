@@ -6,17 +6,21 @@
     ├── InvalidRequestError (ValueError)   the request makes no sense: nothing was sent to the instrument
     │   ├── OutOfRangeError                a value is outside the instrument's limits
     │   └── UnknownChannelError            the instrument has no such channel
+    ├── InterlockError                     a rule that keeps the tip safe forbids it, or has stopped it
     ├── ConfigurationError (ValueError)    a driver, its options or its sample cannot be used
     ├── LeaseError                         the caller does not hold the instrument
+    ├── ForbiddenError                     the role of the session does not allow it
     ├── BusyError                          the instrument is doing something else
-    ├── NotFoundError (LookupError)        no such acquisition
+    ├── NotFoundError (LookupError)        no such job or acquisition
     ├── AcquisitionError                   an acquisition failed
     │   └── AbortedError                   an acquisition was aborted
     ├── DriverError                        the driver, or what stands behind it, failed
+    │   └── DriverDiedError                the process of the driver has ended or was ended
     ├── StoreError (OSError)               data could not be written or read
     ├── MissingPackageError (ImportError)  an optional package is not installed
     └── RemoteError                        the server cannot be used
         ├── ServerUnreachableError (ConnectionError)  there is no answer
+        ├── OutcomeUnknownError            the server was restarted while it carried the request out
         └── AuthenticationError            the server asks for another token
 
 Each crosses the wire as ``{"code", "message", "details"}`` and is the same class on the other side.
@@ -73,6 +77,12 @@ class UnknownChannelError(InvalidRequestError):
     code = "unknown_channel"
 
 
+class InterlockError(TwinscopeError):
+    """A rule that keeps the tip safe forbids it; when it came too late for that, the tip was withdrawn."""
+
+    code = "interlock"
+
+
 class ConfigurationError(TwinscopeError, ValueError):
     """A driver, its options or its sample cannot be used."""
 
@@ -85,6 +95,12 @@ class LeaseError(TwinscopeError):
     code = "lease"
 
 
+class ForbiddenError(TwinscopeError):
+    """The role of the session does not allow it."""
+
+    code = "forbidden"
+
+
 class BusyError(TwinscopeError):
     """The instrument is doing something else."""
 
@@ -92,7 +108,7 @@ class BusyError(TwinscopeError):
 
 
 class NotFoundError(TwinscopeError, LookupError):
-    """There is no such acquisition."""
+    """There is no such job or acquisition."""
 
     code = "not_found"
 
@@ -113,6 +129,12 @@ class DriverError(TwinscopeError):
     """The driver, or what stands behind it, failed."""
 
     code = "driver"
+
+
+class DriverDiedError(DriverError):
+    """The process of the driver has ended, or was ended because it did not answer."""
+
+    code = "driver_died"
 
 
 class StoreError(TwinscopeError, OSError):
@@ -137,6 +159,12 @@ class ServerUnreachableError(RemoteError, ConnectionError):
     """There is no answer from the server."""
 
     code = "unreachable"
+
+
+class OutcomeUnknownError(RemoteError):
+    """The server was restarted while it carried the request out: look at the state before you repeat it."""
+
+    code = "outcome_unknown"
 
 
 class AuthenticationError(RemoteError):

@@ -1,9 +1,11 @@
 """What client and server agree on, whatever carries it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
-VERSION = 1
+VERSION = 2
 """Number of the protocol: it grows when older clients cannot understand it any more."""
 
 CHUNK = 2**20
@@ -27,8 +29,25 @@ class Reply:
 class Transport(Protocol):
     """Carries verbs to a :class:`~twinscope.service.Service`. Any thread may use it."""
 
-    def call(self, name: str, **parameters: Any) -> Reply:
-        """Carry out a verb; an error of the service is raised here as it was raised there."""
+    def call(
+        self,
+        name: str,
+        parameters: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        lease: int | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Carry out a verb; an error of the service is raised here as it was raised there.
+
+        Parameters
+        ----------
+        name, parameters
+            The verb and what it takes.
+        lease
+            Number of the lease that the caller holds.
+        dry_run
+            Only check whether it could be done now.
+        """
         ...
 
     def close(self) -> None:

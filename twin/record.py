@@ -1,7 +1,5 @@
 """An acquisition on the instrument's side: its data while they come in, and its state."""
 
-import threading
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -9,9 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from twinscope.capabilities import Channel
-from twinscope.errors import AbortedError, DriverError, TwinscopeError
+from twinscope.errors import AbortedError, AcquisitionError, DriverError, TwinscopeError
+from twinscope.jobs import Job
 from twinscope.requests import AcquisitionRequest
-from twinscope.state import AcquisitionState
+from twinscope.results import Measurement, disassemble
+from twinscope.state import JobState
 
 
 class TraceStore(Protocol):
@@ -21,39 +21,46 @@ class TraceStore(Protocol):
         """Write traces so that they survive the death of this process."""
         ...
 
-    def finish(self, state: AcquisitionState, error: str | None, warnings: list[str]) -> None:
+    def finish(self, state: JobState, error: str | None, warnings: list[str]) -> None:
         """Write how it ended, and close."""
         ...
 
+    @property
+    def checksums(self) -> Mapping[str, str]:
+        """Checksum of each dataset, known after the end."""
+        ...
 
-class Record:
-    """An acquisition, written by one thread and read by many.
+
+class Record(Job):
+    """A job whose outcome is data: it takes them from the driver and hands them to any number of readers.
 
     Parameters
     ----------
-    identifier
-        Unique name.
     request
         What was asked for.
     channels
         In the order of the request.
     metadata
         What is known at the start.
+    lease, on_lease_loss
+        As for a :class:`~twinscope.jobs.Job`.
     """
 
     def __init__(
-        self, identifier: str, request: AcquisitionRequest, channels: tuple[Channel, ...], metadata: Mapping[str, Any]
+        self,
+        request: AcquisitionRequest,
+        channels: tuple[Channel, ...],
+        metadata: Mapping[str, Any],
+        lease: int | None = None,
+        on_lease_loss: str = "continue",
     ) -> None:
-        self.id = identifier
+        super().__init__(request.kind, request.to_dict(), lease, on_lease_loss)
         self.request = request
         self.channels = channels
-        self.state = AcquisitionState.QUEUED
-        self.error: TwinscopeError | None = None
-        self.abort_requested = False
         self.traces_done = 0
         self.warnings: list[str] = []
         self.metadata = {
-            "id": identifier,
+            "id": self.id,
             "kind": request.kind,
             "request": request.to_dict(),
             "channels": [{"name": c.name, "unit": c.unit, "quantity": c.quantity} for c in channels],
@@ -63,22 +70,40 @@ class Record:
         shape = (request.trace_count, len(channels), request.trace_length)
         self._traces = np.full(shape, np.nan, dtype="<f4")
         self._store: TraceStore | None = None
-        self._changed = threading.Condition()
-        self._begun: float | None = None
-        self._ended: float | None = None
+
+    @classmethod
+    def restored(cls, measurement: Measurement) -> "Record":
+        """Make the record of an acquisition that is over from its file."""
+        metadata = dict(measurement.metadata)
+        channels = tuple(Channel(**channel) for channel in metadata["channels"])
+        record = cls(measurement.request, channels, metadata)
+        record.id = metadata["id"]
+        record._traces[...] = disassemble(measurement, channels)
+        record.traces_done = metadata["traces_done"]
+        record.warnings = list(metadata["warnings"])
+        record.state = JobState(metadata["state"])
+        if not record.state.is_final:
+            record.state = JobState.FAILED
+        if record.state is not JobState.DONE:
+            text = metadata["error"] or f"acquisition {record.id} was cut short: the server was ended during it"
+            kind = AbortedError if record.state is JobState.ABORTED else AcquisitionError
+            record.error = kind(text)
+        record.announce()
+        return record
 
     @property
     def nbytes(self) -> int:
         """Size of the data, in bytes."""
         return self._traces.nbytes
 
-    def begin(self, store: TraceStore) -> None:
-        """Say that the driver has started."""
-        with self._changed:
-            self._store = store
-            self.state = AcquisitionState.RUNNING
-            self._begun = time.monotonic()
-            self._changed.notify_all()
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Checksum of each dataset, known after the end."""
+        return {} if self._store is None else dict(self._store.checksums)
+
+    def keep_in(self, store: TraceStore) -> None:
+        """Name the store that each trace is written to before anyone sees it."""
+        self._store = store
 
     def write(self, first: int, traces: np.ndarray) -> None:
         """Take traces from the driver; they are on disk before a client can see them.
@@ -109,24 +134,21 @@ class Record:
             self.warnings.append(message)
 
     def end(self, error: TwinscopeError | None) -> None:
-        """Say that nothing more will come; without an error it must be complete or aborted."""
+        """Say that nothing more will come; without an error it must be complete or aborted, and with one it is kept."""
         if error is None and self.traces_done < len(self._traces):
             if self.abort_requested:
                 error = AbortedError(f"acquisition {self.id} was aborted after {self._progress_text()}")
             else:
                 error = DriverError(f"the driver ended acquisition {self.id} after {self._progress_text()}")
-        state = AcquisitionState.DONE
-        if error is not None:
-            state = AcquisitionState.ABORTED if isinstance(error, AbortedError) else AcquisitionState.FAILED
         if self._store is not None:
+            state = JobState.DONE
+            if error is not None:
+                state = JobState.ABORTED if isinstance(error, AbortedError) else JobState.FAILED
             try:
                 self._store.finish(state, None if error is None else error.message, self.warnings)
             except TwinscopeError as exc:
-                error, state = exc, AcquisitionState.FAILED
-        with self._changed:
-            self.error, self.state = error, state
-            self._ended = time.monotonic()
-            self._changed.notify_all()
+                error = exc
+        super().end(error)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes of the measured traces (float32, little-endian) from `offset` on."""
@@ -142,17 +164,11 @@ class Record:
 
     def progress(self) -> dict[str, Any]:
         """Tell how far it is, as plain data."""
-        with self._changed:
-            elapsed = 0.0 if self._begun is None else (self._ended or time.monotonic()) - self._begun
-            return {
-                "id": self.id,
-                "state": self.state.value,
-                "traces_done": self.traces_done,
-                "traces_total": len(self._traces),
-                "elapsed": elapsed,
-                "error": None if self.error is None else self.error.to_dict(),
-                "warnings": list(self.warnings),
-            }
+        return super().progress() | {
+            "traces_done": self.traces_done,
+            "traces_total": len(self._traces),
+            "warnings": list(self.warnings),
+        }
 
     def _bytes_done(self) -> int:
         return self.traces_done * (self._traces.nbytes // len(self._traces))

@@ -1,139 +1,217 @@
-"""The client's way to a server: a transport over Pyro5."""
+"""The client's way to a server: a transport over the protocol of Pyro5."""
 
+import logging
 import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import Pyro5.api
-import Pyro5.core
-import Pyro5.errors
+from Pyro5 import protocol
 
 from twinscope import _pyro
-from twinscope.errors import (
-    AuthenticationError,
-    InvalidRequestError,
-    RemoteError,
-    ServerUnreachableError,
-    TwinscopeError,
-)
-from twinscope.protocol import DEFAULT_PORT, LONGEST_WAIT, VERSION, Reply
+from twinscope._dialing import Dialer
+from twinscope._pyro import Connection, Message, ProtocolError, pack, unpack
+from twinscope.errors import InvalidRequestError, RemoteError, ServerUnreachableError, TwinscopeError
+from twinscope.protocol import LONGEST_WAIT, Reply
+
+log = logging.getLogger(__name__)
+
+# In s, between attempts to reach a server that was there before.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 
 
 class PyroTransport:
     """A :class:`~twinscope.protocol.Transport` to a server.
 
-    A Pyro proxy belongs to one thread, so each thread gets its own connection.
+    A call has a connection to itself; connections are made as they are needed, kept, and all belong to one session.
+    When one is lost, the call is repeated on another: the server does nothing twice, as it knows the request again.
 
     Parameters
     ----------
     address
-        "host", "host:port" or "PYRO:twinscope@host:port".
+        "host", "host:port", "unix:/path" or the URI that the server prints.
     token
         What the server asks for, if it does.
     timeout
         Seconds without an answer after which the server counts as lost.
+    keys
+        For a server with TLS: the folder that ``twinscope keys client`` has made, or a file ca.pem.
+
+    Raises
+    ------
+    ServerUnreachableError
+        When nobody answers there.
+    AuthenticationError
+        When one of the two does not know the other.
+    InvalidRequestError, ConfigurationError
+        When the address cannot be one, or the keys cannot be used.
     """
 
-    def __init__(self, address: str, token: str | None = None, timeout: float = 10.0) -> None:
-        _pyro.configure()
-        self.uri = uri_of(address)
-        self._token = token
+    def __init__(
+        self, address: str, token: str | None = None, timeout: float = 10.0, *, keys: str | Path | None = None
+    ) -> None:
+        self._dialer = Dialer(address, token, timeout, keys)
         self._timeout = timeout
-        self._proxies: dict[threading.Thread, Pyro5.api.Proxy] = {}
-        self._lock = threading.Lock()
+        self._session: str | None = None
+        self._greeting = threading.Lock()
+        self._idle: list[Connection] = []
+        self._all: set[Connection] = set()
         self._closed = False
-        hello = self.call("hello").result
-        if hello["protocol"] != VERSION:
-            self.close()
-            raise RemoteError(
-                f"the server at {self.uri} speaks protocol {hello['protocol']} (twinscope {hello['twinscope']}), this"
-                f" client {VERSION}: install the same version on both sides"
-            )
-
-    def call(self, name: str, **parameters: Any) -> Reply:
-        """Carry out a verb on the server."""
-        proxy = self._proxy()
+        self._lock = threading.Lock()
         try:
-            answer = proxy.call(name, parameters)
-        except Pyro5.errors.CommunicationError as exc:
-            self._forget(proxy)
-            raise _translated(exc, self.uri) from exc
-        except Pyro5.errors.PyroError as exc:
-            raise RemoteError(f"the server at {self.uri} refused {name}: {exc}") from exc
-        if "error" in answer:
-            raise TwinscopeError.from_dict(answer["error"])
-        return Reply(answer["result"], Pyro5.api.current_context.response_annotations.get(_pyro.ANNOTATION, b""))
+            self._idle.append(self._connected())
+        except OSError as exc:
+            raise self._explained(exc) from exc
+
+    @property
+    def uri(self) -> str:
+        """Address of the server."""
+        return self._dialer.uri
+
+    def call(
+        self,
+        name: str,
+        parameters: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        lease: int | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Carry out a verb on the server.
+
+        Raises
+        ------
+        TwinscopeError
+            As the verb does.
+        ServerUnreachableError
+            When the server does not answer, or does not come back after the connection was lost.
+        """
+        envelope = {"request_id": uuid.uuid4().hex, "lease": lease, "dry_run": dry_run}
+        content, payload = self._answered(_request(name, parameters, envelope))
+        if "error" in content:
+            raise TwinscopeError.from_dict(content["error"])
+        return Reply(content["result"], payload)
 
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
             self._closed = True
-            proxies = list(self._proxies.values())
-            self._proxies.clear()
-        _release(proxies)
+            for connection in self._all:
+                # Whoever waits for an answer closes it.
+                connection.hang_up()
+        self._drop_idle()
 
-    def _proxy(self) -> Pyro5.api.Proxy:
-        """Return the connection of this thread."""
-        thread = threading.current_thread()
+    # ------------------------------------------------------------------ asking
+
+    def _answered(self, request: Message) -> tuple[Mapping[str, Any], bytes | memoryview]:
+        """Ask, and ask again when the connection is lost."""
+        deadline = time.monotonic() + self._timeout
+        for pause in _pauses():
+            try:
+                return self._asked(request)
+            except (TwinscopeError, TimeoutError, OSError, ProtocolError) as exc:
+                # What has ended one connection has most likely ended all.
+                self._drop_idle()
+                is_lost = isinstance(exc, OSError) and not isinstance(exc, TwinscopeError | TimeoutError)
+                if not is_lost or self._closed or time.monotonic() + pause > deadline:
+                    raise self._explained(exc) from exc
+                log.info("the connection to %s is lost (%s): asking again", self.uri, exc)
+                time.sleep(pause)
+        raise AssertionError("there is always another pause")
+
+    def _asked(self, request: Message) -> tuple[Mapping[str, Any], bytes | memoryview]:
+        connection = self._taken()
+        answered = False
+        try:
+            connection.send(request, self._timeout)
+            # The server may take its time to wait before it answers.
+            answer = connection.receive(_pyro.MESSAGE_LIMIT, self._timeout + LONGEST_WAIT)
+            content = unpack(answer.body)
+            if not (isinstance(content, dict) and content.keys() & {"result", "error"}):
+                raise ProtocolError(f"the answer is {content!r:.200}")
+            answered = True
+            return content, answer.payload
+        finally:
+            # An answer that comes after an interruption must not be taken for that to another request.
+            self._put_back(connection) if answered else self._drop(connection)
+
+    def _explained(self, exc: Exception) -> Exception:
+        if isinstance(exc, TwinscopeError):
+            return exc
+        if isinstance(exc, ProtocolError):
+            return RemoteError(f"what answers at {self.uri} is not a twinscope server: {exc}")
+        if isinstance(exc, TimeoutError):
+            return ServerUnreachableError(
+                f"the server at {self.uri} did not answer in time: is it overloaded, or stuck?"
+            )
+        hint = "; if it asks for TLS, give the keys" if isinstance(exc, ConnectionResetError) else ""
+        return ServerUnreachableError(
+            f"no server answers at {self.uri}: is `twinscope serve` running there? ({exc}{hint})"
+        )
+
+    # ------------------------------------------------------------------ connections
+
+    def _taken(self) -> Connection:
+        """Return a connection that nobody else uses."""
+        if self._closed:
+            raise RemoteError(f"the connection to {self.uri} is closed: connect again")
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connected()
+
+    def _connected(self) -> Connection:
+        """Make a connection that belongs to our session."""
+        connection = self._dialer.dial()
         with self._lock:
-            if self._closed:
-                raise RemoteError(f"the connection to {self.uri} is closed: connect again")
-            proxy = self._proxies.get(thread)
-            if proxy is not None:
-                return proxy
-            # A connection occupies a thread of the server, also when ours has ended.
-            orphans = [self._proxies.pop(owner) for owner in list(self._proxies) if not owner.is_alive()]
-            proxy = self._proxies[thread] = Pyro5.api.Proxy(self.uri)
-        _release(orphans)
-        proxy._pyroHandshake = {"token": self._token, "protocol": VERSION}
-        # The server may take its time to wait before it answers.
-        proxy._pyroTimeout = self._timeout + LONGEST_WAIT
-        return proxy
+            self._all.add(connection)
+        try:
+            # One after the other, so that two of them do not begin two sessions.
+            with self._greeting:
+                welcome = self._dialer.introduce(connection, self._session)
+                if self._session is not None and not welcome["resumed"]:
+                    log.warning("the server at %s does not know this session any more: it began a new one", self.uri)
+                self._session = welcome["session"]
+        except BaseException:
+            self._drop(connection)
+            raise
+        return connection
 
-    def _forget(self, proxy: Pyro5.api.Proxy) -> None:
-        """Drop a broken connection; the next call makes a new one."""
+    def _put_back(self, connection: Connection) -> None:
         with self._lock:
-            self._proxies.pop(threading.current_thread(), None)
-        proxy._pyroRelease()
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        with self._lock:
+            self._all.discard(connection)
+        connection.close()
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._drop(self._idle.pop())
 
 
-def _release(proxies: list[Pyro5.api.Proxy]) -> None:
-    for proxy in proxies:
-        # Another thread made it; closing is all that is still done with it.
-        proxy._pyroClaimOwnership()
-        proxy._pyroRelease()
-
-
-def uri_of(address: str) -> str:
-    """Complete an address to the URI of a server.
-
-    Raises
-    ------
-    InvalidRequestError
-        When it cannot be one.
-    """
-    text = address.strip() if isinstance(address, str) else ""
-    if text.upper().startswith("PYRO:"):
-        uri = text
-    else:
-        host, colon, port = text.rpartition(":")
-        uri = f"PYRO:{_pyro.OBJECT_ID}@{host if colon else text}:{port if colon else DEFAULT_PORT}"
+def _request(name: str, parameters: Mapping[str, Any], envelope: Mapping[str, Any]) -> Message:
     try:
-        parsed = Pyro5.core.URI(uri)
-        if not parsed.host:
-            raise ValueError("there is no host in it")
-    except (Pyro5.errors.PyroError, ValueError) as exc:
+        body = pack((_pyro.OBJECT_ID, _pyro.METHOD, (name, dict(parameters), envelope), {}))
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise InvalidRequestError(f"the parameters of {name} are not plain data: {exc}") from exc
+    if len(body) > _pyro.MESSAGE_LIMIT:
         raise InvalidRequestError(
-            f"the address {address!r} is none of a server: expected host, host:port or PYRO:{_pyro.OBJECT_ID}@host:port"
-        ) from exc
-    return str(parsed)
+            f"the parameters of {name} take {len(body)} bytes: at most {_pyro.MESSAGE_LIMIT} can be sent; ask for less"
+        )
+    return Message(protocol.MSG_INVOKE, body)
 
 
-def _translated(exc: Pyro5.errors.CommunicationError, uri: str) -> TwinscopeError:
-    text = str(exc)
-    if "token" in text:
-        return AuthenticationError(f"the server at {uri} refused the connection: {text}")
-    if "unknown object" in text.lower():
-        return RemoteError(f"what answers at {uri} is not a twinscope server: check the address")
-    if isinstance(exc, Pyro5.errors.TimeoutError):
-        return ServerUnreachableError(f"the server at {uri} did not answer in time: is it overloaded, or stuck?")
-    return ServerUnreachableError(f"no server answers at {uri}: is `twinscope serve` running there? ({text})")
+def _pauses() -> Iterator[float]:
+    """Yield how long to wait before each new attempt: the first comes at once, as it mostly succeeds."""
+    yield 0.0
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(2 * pause, _LONGEST_PAUSE)

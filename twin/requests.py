@@ -1,49 +1,33 @@
 """What can be asked of a microscope: immutable, checked when made, with one plain-data form for wire and file."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from twinscope import _checks
+from twinscope._plain import PlainData, nested, set_field
 from twinscope.errors import InvalidRequestError
 
 Direction = Literal["forward", "backward"]
 _DIRECTIONS = ("forward", "backward", "both")
 _SLOW_DIRECTIONS = ("up", "down")
-_Z_MODES = ("constant_height",)
-_SWEPT = ("z",)
+CONSTANT_HEIGHT = "constant_height"
+"""The z-mode in which the z-controller is off."""
+
+_FEEDBACK_PREFIX = "constant_"
+Z_MODES = (CONSTANT_HEIGHT, "constant_frequency_shift", "constant_current")
+_SWEPT = ("z", "bias")
 
 
-class _PlainData:
-    """Conversion of a flat frozen dataclass to and from plain data."""
-
-    __slots__ = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data: numbers, text, lists and None."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Any:
-        """Build from :meth:`to_dict`.
-
-        Raises
-        ------
-        InvalidRequestError
-            When a key is unknown or missing, or a value is not allowed.
-        """
-        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-        values = _checks.fields(cls.__name__, data, known)
-        try:
-            return cls(**values)
-        except TypeError as exc:
-            raise InvalidRequestError(f"{cls.__name__} cannot be made from {sorted(values)}: {exc}") from exc
+def setpoint_of(z_mode: str) -> str:
+    """Name of the signal that is the setpoint of a z-mode: "setpoint_current" for "constant_current"."""
+    return f"setpoint_{z_mode.removeprefix(_FEEDBACK_PREFIX)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScanFrame(_PlainData):
+class ScanFrame(PlainData):
     """Where a scan looks: a rectangle in the plane of the sample.
 
     Attributes
@@ -63,19 +47,43 @@ class ScanFrame(_PlainData):
     def __post_init__(self) -> None:
         width, height = _checks.pair("frame.size", self.size)
         x, y = _checks.pair("frame.center", self.center)
-        _set(self, "size", (_checks.positive("frame.size[0]", width), _checks.positive("frame.size[1]", height)))
-        _set(self, "center", (_checks.finite("frame.center[0]", x), _checks.finite("frame.center[1]", y)))
-        _set(self, "angle", _checks.finite("frame.angle", self.angle))
+        set_field(self, "size", (_checks.positive("frame.size[0]", width), _checks.positive("frame.size[1]", height)))
+        set_field(self, "center", (_checks.finite("frame.center[0]", x), _checks.finite("frame.center[1]", y)))
+        set_field(self, "angle", _checks.finite("frame.angle", self.angle))
 
     def to_sample(self, along: np.ndarray, across: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Turn offsets from the middle, along the fast and the slow axis (m), into x and y of the sample (m)."""
         cos, sin = np.cos(np.radians(self.angle)), np.sin(np.radians(self.angle))
         return self.center[0] + along * cos - across * sin, self.center[1] + along * sin + across * cos
 
+    def grid(self, pixels: tuple[int, int]) -> tuple[tuple[float, float], ...]:
+        """Positions (x, y), in m, of the middles of nx by ny cells, row by row from the bottom: a grid of spectra."""
+        nx, ny = _checks.pair("pixels", pixels)
+        nx, ny = _checks.count("pixels[0]", nx), _checks.count("pixels[1]", ny)
+        width, height = self.size
+        along, across = np.meshgrid(cell_middles(nx, width), cell_middles(ny, height))
+        x, y = self.to_sample(along.ravel(), across.ravel())
+        return tuple(zip(x.tolist(), y.tolist(), strict=True))
+
     def corners(self) -> np.ndarray:
         """X and y of the four corners, in m, shape (4, 2)."""
         half = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * np.array(self.size) / 2
         return np.stack(self.to_sample(half[:, 0], half[:, 1]), axis=-1)
+
+
+def line_positions(start: tuple[float, float], stop: tuple[float, float], points: int) -> list[tuple[float, float]]:
+    """Positions (x, y), in m, of equidistant points on a straight line, ends included."""
+    ends = [_checks.pair(name, end) for name, end in (("start", start), ("stop", stop))]
+    count = _checks.count("points", points)
+    x, y = (
+        np.linspace(_checks.finite("start", a), _checks.finite("stop", b), count) for a, b in zip(*ends, strict=True)
+    )
+    return list(zip(x.tolist(), y.tolist(), strict=True))
+
+
+def cell_middles(count: int, size: float) -> np.ndarray:
+    """Offsets from the middle of the middles of `count` cells that share a length `size`."""
+    return ((np.arange(count) + 0.5) / count - 0.5) * size
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,7 @@ class TraceAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScanRequest(_PlainData):
+class ScanRequest(PlainData):
     """An image, or a stack of images, taken line by line.
 
     Attributes
@@ -109,7 +117,9 @@ class ScanRequest(_PlainData):
     line_time
         Seconds per line and direction.
     z_mode
-        How z is controlled. Only "constant_height" so far.
+        "constant_height", or what the z-controller holds constant: "constant_frequency_shift", "constant_current".
+    setpoint
+        Of the z-controller, in the unit of what it holds constant; None for its present one.
     """
 
     kind: ClassVar[str] = "scan"
@@ -121,22 +131,23 @@ class ScanRequest(_PlainData):
     direction: str = "forward"
     slow_direction: str = "up"
     line_time: float = 1.0
-    z_mode: str = "constant_height"
+    z_mode: str = CONSTANT_HEIGHT
+    setpoint: float | None = None
 
     def __post_init__(self) -> None:
-        _set(self, "frame", _nested("frame", self.frame, ScanFrame))
+        set_field(self, "frame", nested("frame", self.frame, ScanFrame))
         nx, ny = _checks.pair("pixels", self.pixels)
-        _set(self, "pixels", (_checks.count("pixels[0]", nx), _checks.count("pixels[1]", ny)))
-        _set(self, "channels", _channel_names(self.channels))
+        set_field(self, "pixels", (_checks.count("pixels[0]", nx), _checks.count("pixels[1]", ny)))
+        set_field(self, "channels", _channel_names(self.channels))
         if self.heights is not None:
             heights = tuple(_checks.finite("heights", z) for z in _checks.items("heights", self.heights))
             if not heights:
                 raise InvalidRequestError("heights is empty: give at least one height, or None for the present one")
-            _set(self, "heights", heights)
+            set_field(self, "heights", heights)
         _checks.choice("direction", self.direction, _DIRECTIONS)
         _checks.choice("slow_direction", self.slow_direction, _SLOW_DIRECTIONS)
-        _checks.choice("z_mode", self.z_mode, _Z_MODES)
-        _set(self, "line_time", _checks.positive("line_time", self.line_time))
+        set_field(self, "line_time", _checks.positive("line_time", self.line_time))
+        set_field(self, "setpoint", _checked_setpoint(self.z_mode, self.setpoint, "heights", self.heights))
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -171,7 +182,7 @@ class ScanRequest(_PlainData):
         """Offsets of the pixels from the middle, in m: (nx,) along the fast and (ny,) along the slow axis."""
         nx, ny = self.pixels
         width, height = self.frame.size
-        return ((np.arange(nx) + 0.5) / nx - 0.5) * width, ((np.arange(ny) + 0.5) / ny - 0.5) * height
+        return cell_middles(nx, width), cell_middles(ny, height)
 
     def row_positions(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """X and y of the pixels of one row on the sample, in m, (nx,) each."""
@@ -180,7 +191,7 @@ class ScanRequest(_PlainData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep(_PlainData):
+class Sweep(PlainData):
     """Values that a spectroscopy steps through, equidistant, ends included.
 
     Attributes
@@ -196,9 +207,9 @@ class Sweep(_PlainData):
     points: int
 
     def __post_init__(self) -> None:
-        _set(self, "start", _checks.finite("sweep.start", self.start))
-        _set(self, "stop", _checks.finite("sweep.stop", self.stop))
-        _set(self, "points", _checks.count("sweep.points", self.points))
+        set_field(self, "start", _checks.finite("sweep.start", self.start))
+        set_field(self, "stop", _checks.finite("sweep.stop", self.stop))
+        set_field(self, "points", _checks.count("sweep.points", self.points))
         if self.points < 2 or self.start == self.stop:
             raise InvalidRequestError(
                 f"the sweep goes from {self.start} to {self.stop} in {self.points} points: expected two different ends"
@@ -211,19 +222,82 @@ class Sweep(_PlainData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpectroscopyRequest(_PlainData):
+class PathRequest(PlainData):
+    """A walk over positions: along a line, along any path, or over points that have nothing to do with each other.
+
+    Attributes
+    ----------
+    positions
+        x and y on the sample, in m, of each sample, in their order.
+    channels
+        Names of the channels to record.
+    passes
+        How often the path is followed, or how many samples are taken at each separate point.
+    separate
+        False: a path, on which the tip stays at its height; each pass is one trace. True: points, between which the
+        tip is lifted; each point is one trace.
+    lift
+        By how much the tip is raised between separate points, in m.
+    height
+        Of the tip, in m; None for the present one.
+    point_time
+        Seconds per sample.
+    z_mode, setpoint
+        As in :class:`ScanRequest`.
+    """
+
+    kind: ClassVar[str] = "path"
+
+    positions: tuple[tuple[float, float], ...]
+    channels: tuple[str, ...]
+    passes: int = 1
+    separate: bool = False
+    lift: float = 0.0
+    height: float | None = None
+    point_time: float = 0.01
+    z_mode: str = CONSTANT_HEIGHT
+    setpoint: float | None = None
+
+    def __post_init__(self) -> None:
+        set_field(self, "positions", _checked_positions(self.positions))
+        set_field(self, "channels", _channel_names(self.channels))
+        set_field(self, "passes", _checks.count("passes", self.passes))
+        _checks.flag("separate", self.separate)
+        set_field(self, "lift", _checks.not_negative("lift", self.lift))
+        if self.lift and not self.separate:
+            raise InvalidRequestError(f"lift is {self.lift} m: on a path the tip is not lifted, give separate=True")
+        if self.height is not None:
+            set_field(self, "height", _checks.finite("height", self.height))
+        set_field(self, "point_time", _checks.positive("point_time", self.point_time))
+        set_field(self, "setpoint", _checked_setpoint(self.z_mode, self.setpoint, "height", self.height))
+
+    @property
+    def trace_count(self) -> int:
+        """Passes of a path, or separate points."""
+        return len(self.positions) if self.separate else self.passes
+
+    @property
+    def trace_length(self) -> int:
+        """Values in a trace."""
+        return self.passes if self.separate else len(self.positions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpectroscopyRequest(PlainData):
     """Spectra at one or more positions.
 
     Attributes
     ----------
     swept
-        What is swept. Only "z" so far: the height of the tip, in m.
+        What is swept: "z", the height of the tip in m, or "bias", in V.
     positions
         x and y on the sample, in m, of each spectrum.
     sweep
         The values to step through.
     channels
         Names of the channels to record.
+    height
+        Of the tip while something else than z is swept, in m; None for the present one.
     point_time
         Seconds per point.
     """
@@ -234,20 +308,19 @@ class SpectroscopyRequest(_PlainData):
     positions: tuple[tuple[float, float], ...]
     sweep: Sweep
     channels: tuple[str, ...]
+    height: float | None = None
     point_time: float = 0.02
 
     def __post_init__(self) -> None:
         _checks.choice("swept", self.swept, _SWEPT)
-        positions = []
-        for position in _checks.items("positions", self.positions):
-            x, y = _checks.pair("positions", position)
-            positions.append((_checks.finite("positions", x), _checks.finite("positions", y)))
-        if not positions:
-            raise InvalidRequestError("positions is empty: give at least one (x, y)")
-        _set(self, "positions", tuple(positions))
-        _set(self, "sweep", _nested("sweep", self.sweep, Sweep))
-        _set(self, "channels", _channel_names(self.channels))
-        _set(self, "point_time", _checks.positive("point_time", self.point_time))
+        set_field(self, "positions", _checked_positions(self.positions))
+        set_field(self, "sweep", nested("sweep", self.sweep, Sweep))
+        set_field(self, "channels", _channel_names(self.channels))
+        if self.height is not None:
+            set_field(self, "height", _checks.finite("height", self.height))
+            if self.swept == "z":
+                raise InvalidRequestError(f"height is {self.height} m: a sweep of z has no fixed height, leave it out")
+        set_field(self, "point_time", _checks.positive("point_time", self.point_time))
 
     @property
     def trace_count(self) -> int:
@@ -260,13 +333,13 @@ class SpectroscopyRequest(_PlainData):
         return self.sweep.points
 
 
-AcquisitionRequest = ScanRequest | SpectroscopyRequest
+AcquisitionRequest = ScanRequest | PathRequest | SpectroscopyRequest
 
 
 def request_from_dict(kind: str, data: Mapping[str, Any]) -> AcquisitionRequest:
-    """Build the request of a kind ("scan" or "spectroscopy") from its plain data."""
-    kinds: dict[str, type[ScanRequest] | type[SpectroscopyRequest]] = {
-        cls.kind: cls for cls in (ScanRequest, SpectroscopyRequest)
+    """Build the request of a kind ("scan", "path" or "spectroscopy") from its plain data."""
+    kinds: dict[str, type[ScanRequest] | type[PathRequest] | type[SpectroscopyRequest]] = {
+        cls.kind: cls for cls in (ScanRequest, PathRequest, SpectroscopyRequest)
     }
     request: AcquisitionRequest = kinds[_checks.choice("kind", kind, tuple(kinds))].from_dict(data)
     return request
@@ -281,21 +354,22 @@ def _channel_names(value: Any) -> tuple[str, ...]:
     return names
 
 
-def _nested(name: str, value: Any, cls: type[_PlainData]) -> Any:
-    if isinstance(value, Mapping):
-        return cls.from_dict(value)
-    if not isinstance(value, cls):
-        raise InvalidRequestError(f"{name} is {value!r}: expected a {cls.__name__}")
-    return value
+def _checked_positions(value: Any) -> tuple[tuple[float, float], ...]:
+    positions = []
+    for position in _checks.items("positions", value):
+        x, y = _checks.pair("positions", position)
+        positions.append((_checks.finite("positions", x), _checks.finite("positions", y)))
+    if not positions:
+        raise InvalidRequestError("positions is empty: give at least one (x, y)")
+    return tuple(positions)
 
 
-def _set(frozen: Any, name: str, value: Any) -> None:
-    object.__setattr__(frozen, name, value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, _PlainData):
-        return value.to_dict()
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return value
-    return [_plain(element) for element in value]
+def _checked_setpoint(z_mode: str, setpoint: Any, heights_name: str, heights: Any) -> float | None:
+    """Return the setpoint; a z-controller and given heights exclude each other."""
+    if _checks.choice("z_mode", z_mode, Z_MODES) != CONSTANT_HEIGHT:
+        if heights is not None:
+            raise InvalidRequestError(f"{heights_name} is {heights!r}: with z_mode {z_mode!r} the z-controller sets z")
+        return None if setpoint is None else _checks.finite("setpoint", setpoint)
+    if setpoint is not None:
+        raise InvalidRequestError(f"setpoint is {setpoint!r}: z_mode {CONSTANT_HEIGHT!r} has none, leave it out")
+    return None

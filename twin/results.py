@@ -9,13 +9,17 @@ import numpy as np
 
 from twinscope.capabilities import Channel
 from twinscope.errors import InvalidRequestError
-from twinscope.requests import AcquisitionRequest, ScanRequest, SpectroscopyRequest, request_from_dict
+from twinscope.requests import AcquisitionRequest, PathRequest, ScanRequest, SpectroscopyRequest, request_from_dict
 
 if TYPE_CHECKING:
     import sidpy
     import xarray
     from matplotlib.axes import Axes
     from numpy.typing import DTypeLike
+
+
+# Name, unit and meaning of the axis along which a spectroscopy sweeps.
+_SWEEPS = {"z": ("height", "m", "Tip height"), "bias": ("voltage", "V", "Bias voltage")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +29,7 @@ class Axis:
     Attributes
     ----------
     name
-        "x", "y", "height" or "position".
+        "x", "y", "height", "voltage", "position" or "pass".
     unit
         SI unit; "1" for a number without.
     quantity
@@ -124,6 +128,30 @@ class Measurement(Mapping[str, ChannelData]):
 
         return store.save(self, Path(path))
 
+    def export(self, path: str | Path, format: str | None = None) -> Path:
+        """Write a file for other programs; never over an existing one.
+
+        Parameters
+        ----------
+        path
+            Of the new file.
+        format
+            "nsid" (HDF5, as :meth:`save`), "nxspm" (NeXus) or "gwy" (Gwyddion, needs the extra ``export``); unless
+            given, the suffix tells: ``.h5`` or ``.nsid``, ``.nxs``, ``.gwy``.
+
+        Raises
+        ------
+        InvalidRequestError
+            When the format is none of these.
+        MissingPackageError
+            When a package is not installed that writes it.
+        StoreError
+            When it cannot be written.
+        """
+        from twinscope import export
+
+        return export.export(self, Path(path), format)
+
     def to_xarray(self) -> "xarray.Dataset":
         """Convert to an :class:`xarray.Dataset` with one variable per channel."""
         from twinscope import convert
@@ -156,15 +184,21 @@ class Scan(Measurement):
     request: ScanRequest
 
 
+class Profile(Measurement):
+    """Samples along a path, with axes (pass, position), or at separate points, with axes (position, pass)."""
+
+    request: PathRequest
+
+
 class Spectrum(Measurement):
-    """Spectra at one or more positions, with axes (position, height)."""
+    """Spectra at one or more positions, with axes (position, height) or (position, voltage)."""
 
     request: SpectroscopyRequest
 
 
 def assemble(
     request: AcquisitionRequest, channels: tuple[Channel, ...], traces: np.ndarray, metadata: Mapping[str, Any]
-) -> Scan | Spectrum:
+) -> Scan | Profile | Spectrum:
     """Put traces, as they were measured, into the order of space.
 
     Parameters
@@ -179,13 +213,12 @@ def assemble(
         For the result.
     """
     axes = axes_of(request)
-    if isinstance(request, SpectroscopyRequest):
+    if not isinstance(request, ScanRequest):
         found = {c.name: ChannelData(c.name, c.unit, c.quantity, traces[:, i], axes) for i, c in enumerate(channels)}
-        return Spectrum(request, found, metadata)
-    nx, ny = request.pixels
-    space = traces.reshape(request.layers, ny, len(request.directions), len(channels), nx)
-    if request.slow_direction == "down":
-        space = space[:, ::-1]
+        return (
+            Profile(request, found, metadata) if isinstance(request, PathRequest) else Spectrum(request, found, metadata)
+        )
+    space = _in_space(request, traces)
     recorded = {}
     for d, direction in enumerate(request.directions):
         for c, channel in enumerate(channels):
@@ -195,17 +228,46 @@ def assemble(
     return Scan(request, recorded, metadata)
 
 
+def disassemble(measurement: Measurement, channels: tuple[Channel, ...]) -> np.ndarray:
+    """Undo :func:`assemble`: return the traces (traces, channels, samples) in the order of measurement."""
+    request = measurement.request
+    traces = np.empty((request.trace_count, len(channels), request.trace_length), np.float32)
+    if not isinstance(request, ScanRequest):
+        for c, channel in enumerate(channels):
+            traces[:, c] = measurement[channel.name].values
+        return traces
+    space = _in_space(request, traces)
+    for d, direction in enumerate(request.directions):
+        for c, channel in enumerate(channels):
+            space[:, :, d, c] = measurement[recorded_name(channel.name, direction)].values
+    return traces
+
+
+def _in_space(request: ScanRequest, traces: np.ndarray) -> np.ndarray:
+    """Look at the traces of a scan as (layers, rows from the bottom, directions, channels, pixels), without a copy."""
+    nx, ny = request.pixels
+    space = traces.reshape(request.layers, ny, len(request.directions), -1, nx)
+    return space[:, ::-1] if request.slow_direction == "down" else space
+
+
 def axes_of(request: AcquisitionRequest) -> tuple[Axis, ...]:
     """Axes of the arrays that a request gives."""
     if isinstance(request, SpectroscopyRequest):
-        numbers = np.arange(len(request.positions), dtype=float)
-        return Axis("position", "1", "Position", numbers), Axis("height", "m", "Tip height", request.sweep.values())
+        name, unit, quantity = _SWEEPS[request.swept]
+        return _counting("position", len(request.positions)), Axis(name, unit, quantity, request.sweep.values())
+    if isinstance(request, PathRequest):
+        axes = _counting("pass", request.passes), _counting("position", len(request.positions))
+        return axes[::-1] if request.separate else axes
     along, across = request.offsets()
     center = request.frame.center
     lateral = (Axis("y", "m", "Slow axis", across + center[1]), Axis("x", "m", "Fast axis", along + center[0]))
     if request.heights is None:
         return lateral
     return Axis("height", "m", "Tip height", np.array(request.heights)), *lateral
+
+
+def _counting(name: str, count: int) -> Axis:
+    return Axis(name, "1", name.capitalize(), np.arange(count, dtype=float))
 
 
 def recorded_name(channel: str, direction: str) -> str:

@@ -1,45 +1,31 @@
-"""The server: one instrument, offered to many clients over Pyro5."""
+"""The server: one instrument, offered to many clients over the protocol of Pyro5."""
 
-import hmac
-import ipaddress
+import contextlib
 import logging
+import selectors
 import socket
+import ssl
 import threading
-from collections.abc import Mapping
-from typing import Any
+import time
+from pathlib import Path
 
-import Pyro5.api
-import Pyro5.errors
-import Pyro5.serializers
-
-from twinscope import _pyro
-from twinscope.errors import ConfigurationError, TwinscopeError
+from twinscope._authentication import Authenticator
+from twinscope._conversation import Conversation, Gateway
+from twinscope._guests import Guests
+from twinscope._pyro import Connection
+from twinscope._sockets import Address, listen, peer_of, remove
+from twinscope._tls import server_context
+from twinscope.errors import ConfigurationError
 from twinscope.instrument import Instrument
+from twinscope.keys import KeyFolder
 from twinscope.service import Service
 
 log = logging.getLogger(__name__)
 
-
-class Gateway:
-    """The object that clients call."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    @Pyro5.api.expose  # type: ignore[untyped-decorator]
-    def call(self, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Carry out a verb; errors are data here, so that they arrive as what they are."""
-        try:
-            reply = self._service.call(name, parameters)
-        except TwinscopeError as exc:
-            return {"error": exc.to_dict()}
-        # Whatever else happens is our mistake; the client is told, the server goes on.
-        except Exception as exc:
-            log.exception("the verb %r failed", name)
-            return {"error": TwinscopeError(f"internal error: {type(exc).__name__}: {exc}").to_dict()}
-        if reply.payload:
-            Pyro5.api.current_context.response_annotations = {_pyro.ANNOTATION: reply.payload}
-        return {"result": reply.result}
+# Of a token that everybody shares, in characters: over a network it can be guessed from anywhere.
+_SHORTEST_TOKEN = 16
+# The system has no more sockets for us: a moment later some may have been closed.
+_RECOVERY = 0.1
 
 
 class Server:
@@ -50,106 +36,125 @@ class Server:
     instrument
         What to offer.
     host, port
-        Where to listen; port 0 takes a free one.
+        Where to listen; port 0 takes a free one. The host "unix:/path" is a Unix socket, which only the user who runs
+        the server can open.
     token
-        What clients must present; None asks for nothing.
+        One token for all clients; with neither token nor keys everybody who gets there is let in.
+    keys
+        Key folder, see :mod:`twinscope.keys`: clients come with TLS, and show a token or a certificate of it.
+    mutual
+        Whether a certificate is needed to be spoken with at all, and tokens alone are not enough.
 
     Raises
     ------
     ConfigurationError
-        When it cannot listen there, or when it would be open to a network without a token.
+        When it cannot listen there, when a key cannot be used, or when it would be open to a network without TLS.
     """
 
-    def __init__(self, instrument: Instrument, host: str, port: int, token: str | None) -> None:
-        _pyro.configure()
-        _refuse_other_serializers()
-        if token is None and not _is_loopback(host):
-            raise ConfigurationError(
-                f"the server would listen on {host!r}, open to the network: give it a token, or leave the host out"
-            )
+    def __init__(
+        self,
+        instrument: Instrument,
+        host: str,
+        port: int,
+        token: str | None = None,
+        *,
+        keys: Path | None = None,
+        mutual: bool = False,
+    ) -> None:
+        folder = None if keys is None else KeyFolder(keys)
+        if mutual and folder is None:
+            raise ConfigurationError("certificates of clients need a key folder: make one with `twinscope keys init`")
+        self._socket, self._address = listen(host, port)
         try:
-            self._daemon = _Daemon(host, port, token)
-        except OSError as exc:
-            raise ConfigurationError(f"the server cannot listen on {host}:{port}: {exc}") from exc
-        if not _is_loopback(host):
-            log.warning("listening on %s: open to the network, and what is sent is not encrypted", host)
-        # An instance, not a class: Pyro would make one microscope for every connection of a class.
-        self.uri = str(self._daemon.register(Gateway(Service(instrument)), _pyro.OBJECT_ID))
+            self._context = _protection(self._address, folder, token, mutual)
+        except ConfigurationError:
+            remove(self._socket, self._address)
+            raise
+        self._guests = Guests()
+        self._gateway = Gateway(Service(instrument))
+        self._authenticator = Authenticator(folder, token)
+        # A signal handler may write to it while the loop waits.
+        self._awake, self._alarm = socket.socketpair()
         self._stopping = threading.Event()
+        self.uri = str(_reachable(self._address))
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether clients need TLS."""
+        return self._context is not None
 
     def run(self) -> None:
         """Serve until :meth:`stop`."""
+        self._socket.setblocking(False)
         try:
-            self._daemon.requestLoop(lambda: not self._stopping.is_set())
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._socket, selectors.EVENT_READ)
+                selector.register(self._awake, selectors.EVENT_READ)
+                while not self._stopping.is_set():
+                    selector.select(self._guests.dismiss_hesitant())
+                    self._accept()
         finally:
-            self._daemon.close()
+            remove(self._socket, self._address)
+            self._guests.dismiss_all()
+            self._awake.close()
+            self._alarm.close()
 
     def stop(self) -> None:
         """End :meth:`run`, from any thread or a signal handler."""
         self._stopping.set()
-        # The loop looks at its condition when a connection comes in.
+        with contextlib.suppress(OSError):
+            # It may have ended by itself.
+            self._alarm.send(b"!")
+
+    def _accept(self) -> None:
+        """Take a connection, if one waits, and listen to it in a thread of its own."""
         try:
-            socket.create_connection(self._daemon.sock.getsockname()[:2], timeout=1).close()
-        except OSError:
-            log.debug("the server was not waiting for connections")
-
-
-class _Daemon(Pyro5.api.Daemon):  # type: ignore[misc]
-    """A daemon that wants a token and does not wait for silent peers."""
-
-    def __init__(self, host: str, port: int, token: str | None) -> None:
-        self._token = token
-        super().__init__(host=host, port=port)
-
-    def validateHandshake(self, conn: Any, data: Any) -> str:
-        del conn
-        if self._token is not None:
-            given = data.get("token") if isinstance(data, Mapping) else None
-            if not isinstance(given, str) or not hmac.compare_digest(given.encode(), self._token.encode()):
-                raise Pyro5.errors.SecurityError("the server asks for a token: it is missing or wrong")
-        return "welcome"
-
-    def _handshake(self, conn: Any, denied_reason: str | None = None) -> bool:
-        # Each connection occupies a thread: one that says nothing must not keep it.
-        before = conn.sock.gettimeout()
-        conn.sock.settimeout(_pyro.HANDSHAKE_TIMEOUT)
+            accepted, _ = self._socket.accept()
+        except BlockingIOError:
+            return
+        except OSError as exc:
+            log.warning("a connection could not be accepted: %s", exc)
+            time.sleep(_RECOVERY)
+            return
         try:
-            return bool(super()._handshake(conn, denied_reason))
-        finally:
-            conn.sock.settimeout(before)
+            self._receive(accepted)
+        except OSError as exc:
+            log.info("a connection was lost at once: %s", exc)
+            accepted.close()
+
+    def _receive(self, accepted: socket.socket) -> None:
+        peer = peer_of(accepted)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if self._context is not None:
+            # The handshake waits for the peer, so it is left to the thread.
+            accepted = self._context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+        connection = Connection(accepted)
+        self._guests.arrive(connection, peer)
+        conversation = Conversation(connection, peer, self._gateway, self._authenticator, self._guests)
+        threading.Thread(target=conversation.run, name=f"client {peer}", daemon=True).start()
 
 
-class _Refused:
-    """Takes the place of a serializer that the server does not accept.
-
-    Pyro parses a message with the serializer that the *client* names, before it has seen a token.
-    """
-
-    def __init__(self, original: Any) -> None:
-        self.serializer_id = original.serializer_id
-        self._original = original
-
-    def loads(self, data: bytes) -> Any:
-        """Refuse to parse."""
-        del data
-        raise Pyro5.errors.SerializeError("only msgpack is accepted here")
-
-    loadsCall = loads  # noqa: N815
-
-    def dumps(self, data: Any) -> bytes:
-        """Write the refusal in a form that the client can read."""
-        return bytes(self._original.dumps(data))
+def _protection(address: Address, folder: KeyFolder | None, token: str | None, mutual: bool) -> ssl.SSLContext | None:
+    """Return how connections are encrypted; only within one machine they need not be."""
+    if token is not None and len(token) < _SHORTEST_TOKEN and not address.is_local:
+        raise ConfigurationError(
+            f"the token has {len(token)} letters, and over a network anyone may guess: expected {_SHORTEST_TOKEN} at"
+            " least, or one made by `twinscope keys token`"
+        )
+    if folder is not None:
+        # Nobody listens to a Unix socket.
+        return None if address.path else server_context(folder, mutual)
+    if not address.is_local:
+        raise ConfigurationError(
+            f"the server would listen on {address.host}, open to the network, and what is sent (a token, too) could be"
+            f" read and changed on the way: make keys with `twinscope keys init`, and serve with --keys FOLDER; or"
+            f" leave the host out, and let clients come through an SSH tunnel"
+        )
+    return None
 
 
-def _refuse_other_serializers() -> None:
-    accepted = Pyro5.serializers.serializers["msgpack"]
-    for number, serializer in Pyro5.serializers.serializers_by_id.items():
-        if serializer is not accepted and not isinstance(serializer, _Refused):
-            Pyro5.serializers.serializers_by_id[number] = _Refused(serializer)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _reachable(address: Address) -> Address:
+    """Return what clients can connect to: "all addresses" is none."""
+    if address.host in ("0.0.0.0", "::"):  # noqa: S104
+        return Address(socket.gethostname(), address.port)
+    return address

@@ -1,9 +1,12 @@
 """What an instrument is doing."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
+
+FEEDBACK_OFF = "off"
+"""Name of the z-controller's state in which it holds nothing constant."""
 
 
 class Status(StrEnum):
@@ -13,6 +16,7 @@ class Status(StrEnum):
     IDLE = "idle"
     MOVING = "moving"
     ACQUIRING = "acquiring"
+    PAUSED = "paused"
     FAILED = "failed"
     CLOSED = "closed"
 
@@ -22,14 +26,16 @@ class TipState(StrEnum):
 
     WITHDRAWN = "withdrawn"
     IN_RANGE = "in_range"
+    CRASHED = "crashed"
     UNKNOWN = "unknown"
 
 
-class AcquisitionState(StrEnum):
+class JobState(StrEnum):
     """How far an acquisition is."""
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     DONE = "done"
     ABORTED = "aborted"
     FAILED = "failed"
@@ -37,7 +43,7 @@ class AcquisitionState(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether nothing more will come."""
-        return self in (AcquisitionState.DONE, AcquisitionState.ABORTED, AcquisitionState.FAILED)
+        return self in (JobState.DONE, JobState.ABORTED, JobState.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,40 @@ class Position:
     x: float
     y: float
     z: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a driver tells at one moment.
+
+    Attributes
+    ----------
+    time
+        Instrument time, in s.
+    position
+        Where the tip is.
+    tip
+        Whether the tip is near the sample.
+    signals
+        Present value of each of the instrument's signals, in its unit.
+    feedback
+        What the z-controller holds constant ("constant_current", ...), or "off".
+    """
+
+    time: float
+    position: Position
+    tip: TipState
+    signals: Mapping[str, float] = field(default_factory=dict)
+    feedback: str = FEEDBACK_OFF
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self) | {"tip": self.tip.value, "signals": dict(self.signals)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Reading":
+        """Build from :meth:`to_dict`."""
+        return cls(**dict(data) | {"position": Position(**data["position"]), "tip": TipState(data["tip"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +103,20 @@ class InstrumentState:
         Where the tip is; None until the driver has started.
     time
         Instrument time, in s.
+    signals
+        Value of each of the instrument's signals as last read, in its unit.
+    feedback
+        What the z-controller holds constant, or "off".
     acquisition
         Id of the acquisition in progress, or else of the last one; None before the first.
+    job
+        Id of the job in progress, motions included; None when nothing is.
     lease
         Who holds the instrument, for what, and for how many seconds yet; None when it is free.
     error
         Why the status is "failed".
+    blocked
+        Why nothing moves until an operator acknowledges it; None when all is well.
     revision
         Grows with every change of the state.
     """
@@ -77,9 +125,13 @@ class InstrumentState:
     tip: TipState
     position: Position | None
     time: float
+    signals: Mapping[str, float]
+    feedback: str
     acquisition: str | None
+    job: str | None
     lease: Mapping[str, Any] | None
     error: str | None
+    blocked: str | None
     revision: int
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A simulated acquisition under way: what is measured next, and with how much noise."""
+"""Measuring with a perfect microscope at given heights: what the kernels say, and nothing else."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinscope.drivers.simulator.imaging import CONVERGED, FREQUENCY_SHIFT, Imaging
-from twinscope.requests import ScanRequest, SpectroscopyRequest
+from twinscope.drivers.simulator.motion import motion_of
+from twinscope.requests import CONSTANT_HEIGHT, AcquisitionRequest, PathRequest, ScanRequest, SpectroscopyRequest
 
 # Positions measured together: one tile of the kernels.
 _BLOCK = 4096
@@ -22,8 +23,48 @@ class Measured:
     unconverged: int
 
 
-def scan_traces(request: ScanRequest, imaging: Imaging, height: float) -> Iterator[Measured]:
-    """Yield the traces of a scan in their order.
+def is_exact(request: AcquisitionRequest) -> bool:
+    """Whether a request can be carried out here: at given heights, with one bias."""
+    if isinstance(request, SpectroscopyRequest):
+        return request.swept == "z"
+    return request.z_mode == CONSTANT_HEIGHT
+
+
+def exact_traces(request: AcquisitionRequest, imaging: Imaging, height: float, lift_speed: float) -> Iterator[Measured]:
+    """Yield the traces of an acquisition in their order.
+
+    Parameters
+    ----------
+    request
+        What is acquired.
+    imaging
+        What the tip sees.
+    height
+        Present height of the tip, in m.
+    lift_speed
+        Speed with which the tip is lifted between separate points, in m/s.
+    """
+    if isinstance(request, ScanRequest):
+        return _scan_traces(request, imaging, height)
+    if isinstance(request, PathRequest):
+        return _path_traces(request, imaging, height, lift_speed)
+    return _spectroscopy_traces(request, imaging)
+
+
+def _path_traces(request: PathRequest, imaging: Imaging, height: float, lift_speed: float) -> Iterator[Measured]:
+    level = height if request.height is None else request.height
+    channels = (*request.channels, CONVERGED.name)
+    positions = np.array(request.positions)
+    values = imaging.measure(positions, np.array([level]), channels)[:, 0]
+    for index in range(request.trace_count):
+        trace = np.repeat(values[:, index : index + 1], request.passes, axis=1) if request.separate else values
+        motion = motion_of(request, index, level, lift_speed)
+        end = (float(motion.x[-1]), float(motion.y[-1]), level)
+        yield Measured(trace[:-1], motion.duration, end, int((trace[-1] == 0).sum()))
+
+
+def _scan_traces(request: ScanRequest, imaging: Imaging, height: float) -> Iterator[Measured]:
+    """Yield the traces of a scan.
 
     The whole approach over a block of rows is simulated when the first of its lines is due, for all layers at once:
     the layers below come for free.
@@ -49,8 +90,7 @@ def scan_traces(request: ScanRequest, imaging: Imaging, height: float) -> Iterat
         yield Measured(values[:-1], request.line_time, end, int((values[-1] == 0).sum()))
 
 
-def spectroscopy_traces(request: SpectroscopyRequest, imaging: Imaging) -> Iterator[Measured]:
-    """Yield the spectra in their order."""
+def _spectroscopy_traces(request: SpectroscopyRequest, imaging: Imaging) -> Iterator[Measured]:
     heights = request.sweep.values()
     channels = (*request.channels, CONVERGED.name)
     positions = np.array(request.positions)

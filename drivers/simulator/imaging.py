@@ -8,20 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from twinscope.capabilities import Channel
-from twinscope.drivers.simulator.sample import Sample
+from twinscope.drivers.simulator.currents import tunnel_weights
+from twinscope.drivers.simulator.surface import Block, Surface
 from twinscope.drivers.simulator.units import ANGSTROM, EV_PER_ANGSTROM
 from twinscope.kernels import (
+    CONDUCTANCE_QUANTUM,
     Cantilever,
     RelaxedColumns,
     Tip,
+    TunnelSites,
     frequency_shift_at,
     interpolation_weights,
+    log_transmission,
     relax_columns,
 )
 
 # Spacing of the heights (Å) at which the probe is relaxed: fixed near the sample, where the force rises steeply, and in
 # proportion to the height farther out, where it falls off as a power of the distance. The heights are the rungs of one
-# ladder from z = 0 on: a layer is the same whatever is measured with it.
+# ladder from z = 0 on, or from the highest terrace under the tip: a layer is the same whatever is measured with it.
 _STEP = 0.1
 _RELATIVE_STEP = 0.03
 # Above the oscillation the approach only has to lead the probe to its branch, in steps that grow by this factor.
@@ -34,20 +38,35 @@ _SUBSTEPS = 4
 _START = 12.0
 _LEVELS = 32
 
+# Points of an oscillation over which the current is averaged: exact to 1e-6 for an amplitude of 1 Å.
+_PHASES = 8
+
 FREQUENCY_SHIFT = Channel("frequency_shift", "Hz", "Frequency shift")
 FORCE_Z = Channel("force_z", "N", "Vertical force")
 Z = Channel("z", "m", "Tip height")
+CURRENT = Channel("current", "A", "Tunnelling current")
 CONVERGED = Channel("converged", "1", "Probe relaxation converged")
-CHANNELS = (FREQUENCY_SHIFT, FORCE_Z, Z, CONVERGED)
+CHANNELS = (FREQUENCY_SHIFT, FORCE_Z, CURRENT, Z, CONVERGED)
+# What a table for the z-controller holds.
+_TABLED = (FREQUENCY_SHIFT, FORCE_Z, CURRENT, CONVERGED)
 
 
 @dataclass(frozen=True)
 class Imaging:
-    """A sample under a tip on an oscillating sensor."""
+    """A surface under a tip on an oscillating sensor.
 
-    sample: Sample
+    Attributes
+    ----------
+    surface, tip, cantilever
+        What is imaged, and with what.
+    bias
+        Of the sample, in V.
+    """
+
+    surface: Surface
     tip: Tip
     cantilever: Cantilever
+    bias: float = 0.1
 
     def measure(self, positions: np.ndarray, heights: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
         """Measure above many positions at many heights.
@@ -57,7 +76,8 @@ class Imaging:
         positions
             x and y on the sample, in m, shape (n, 2).
         heights
-            Of the unrelaxed probe above the highest atom, in the middle of the oscillation, in m, shape (m,).
+            Of the unrelaxed probe, in the middle of the oscillation, in m, shape (m,). They are measured from the
+            highest atom of a sample, from a flat molecule on the middle terrace of a world.
         channels
             Names.
 
@@ -66,44 +86,88 @@ class Imaging:
         numpy.ndarray
             float32, in the channels' units, shape (channels, m, n).
         """
-        centres = np.asarray(heights, dtype=float) / ANGSTROM
-        levels = self._levels(centres)
+        points, centres = positions / ANGSTROM, np.asarray(heights, dtype=float) / ANGSTROM
+        return self._measured(points, centres, self._levels(centres, self._base(points)), channels)
+
+    def table(self, positions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Measure at all heights of the ladder between two heights, as a z-controller needs it.
+
+        Parameters
+        ----------
+        positions
+            x and y on the sample, in m, shape (n, 2).
+        low, high
+            Of the middle of the oscillation, in m.
+
+        Returns
+        -------
+        heights
+            In m, shape (m,), from far to near; the first is at `high` or above, the last at `low` or below.
+        channels
+            Frequency shift, force, current and convergence by name, each of shape (m, n). Where the oscillation would
+            reach into the metal there is no value but that of the height above: there the tip has crashed.
+        """
+        points = positions / ANGSTROM
+        rungs = self._ladder(low / ANGSTROM, high / ANGSTROM, self._base(points))[::-1]
+        names = tuple(channel.name for channel in _TABLED)
+        values = self._measured(points, rungs, self._levels(rungs, self._base(points)), names)
+        for upper, lower in zip(range(len(rungs) - 1), range(1, len(rungs)), strict=True):
+            values[:, lower] = np.where(np.isfinite(values[:, lower]), values[:, lower], values[:, upper])
+        return rungs * ANGSTROM, dict(zip(names, values, strict=True))
+
+    def _measured(
+        self, points: np.ndarray, centres: np.ndarray, levels: np.ndarray, channels: tuple[str, ...]
+    ) -> np.ndarray:
+        values = np.empty((len(channels), len(centres), len(points)), np.float32)
+        for block in self.surface.blocks(points):
+            view = self._view(block, levels, centres)
+            for row, name in zip(values, channels, strict=True):
+                row[:, block.chosen] = np.asarray(_MEASURED[name](view), np.float32)
+        return values
+
+    def _view(self, block: Block, levels: np.ndarray, centres: np.ndarray) -> "_View":
         offset_x, offset_y, length = self.tip.rest
         hanging = np.sqrt(length**2 - offset_x**2 - offset_y**2)
-        terms = () if self.sample.plane is None else (self.sample.plane,)
-        columns = relax_columns(
-            self.sample.atoms,
-            self.tip,
-            self.sample.wrap(positions / ANGSTROM),
-            levels + hanging,
-            *terms,
-            substeps=_SUBSTEPS,
-        )
-        view = _View(columns, levels, centres, self.cantilever)
-        return np.stack([np.asarray(_MEASURED[name](view), np.float32) for name in channels])
+        terms = () if block.metal is None else (block.metal,)
+        columns = relax_columns(block.atoms, self.tip, block.points, levels + hanging, *terms, substeps=_SUBSTEPS)
+        return _View(columns, levels, centres, block, self)
 
-    def _levels(self, centres: np.ndarray) -> np.ndarray:
+    def _base(self, points: np.ndarray) -> float:
+        return float(self.surface.ground(points).max())
+
+    def _ladder(self, low: float, high: float, base: float) -> np.ndarray:
+        """Rungs (Å), ascending: the first at `low` or below, the last at `high` or above."""
+        ladder = [base]
+        while ladder[-1] < high:
+            ladder.append(ladder[-1] + max(_STEP, _RELATIVE_STEP * (ladder[-1] - base)))
+        below = [base - _STEP * rung for rung in range(1, 1 + max(0, int(np.ceil((base - low) / _STEP))))]
+        rungs = np.array([*below[::-1], *ladder])
+        return rungs[max(int(np.searchsorted(rungs, low)) - 1, 0) :]
+
+    def _levels(self, centres: np.ndarray, base: float) -> np.ndarray:
         """Heights (Å), from far to near, that carry every oscillation around `centres`."""
         half = self.cantilever.amplitude / 2
-        ladder = [0.0]
-        while ladder[-1] < centres.max() + half:
-            ladder.append(ladder[-1] + max(_STEP, _RELATIVE_STEP * ladder[-1]))
         # One rung below the lowest point, for the interpolation.
-        below = int(np.searchsorted(ladder, centres.min() - half)) - 1
-        levels = ladder[max(below, 0) :]
-        while levels[-1] < _START or len(levels) < _LEVELS:
+        levels = list(self._ladder(centres.min() - half, centres.max() + half, base))
+        while levels[-1] < base + _START or len(levels) < _LEVELS:
             levels.append(levels[-1] + _LEAD_IN_GROWTH * (levels[-1] - levels[-2]))
         return np.array(levels[::-1])
 
 
 @dataclass(frozen=True)
 class _View:
-    """Relaxed columns and the heights at which they are looked at."""
+    """Relaxed columns over a block, and the heights at which they are looked at."""
 
     columns: RelaxedColumns
     levels: np.ndarray
     centres: np.ndarray
-    cantilever: Cantilever
+    block: Block
+    imaging: Imaging
+
+    @property
+    def cantilever(self) -> Cantilever:
+        """Of the tip."""
+        return self.imaging.cantilever
 
 
 def _frequency_shift(view: _View) -> jax.Array:
@@ -111,7 +175,37 @@ def _frequency_shift(view: _View) -> jax.Array:
 
 
 def _force_z(view: _View) -> jax.Array:
-    return jnp.asarray(interpolation_weights(view.centres, view.levels)) @ view.columns.force_z * EV_PER_ANGSTROM
+    return _interpolated(view.centres, view.columns.force_z, view.levels) * EV_PER_ANGSTROM
+
+
+def _current(view: _View) -> jax.Array:
+    """Mean over the oscillation, as a slow amplifier measures it; electrons tunnel through the relaxed probe."""
+    phases = np.cos((2 * np.arange(_PHASES) + 1) * np.pi / (2 * _PHASES))
+    heights = view.centres + view.cantilever.amplitude / 2 * phases[:, None]
+    # The lowest levels, as many as the interpolation needs; in sixteens, so that shapes are few.
+    needed = int((view.levels < heights.max()).sum()) + 2
+    lowest = slice(-min(-(-needed // 16) * 16, len(view.levels)), None)
+    passed = _interpolated(heights.ravel(), _log_transmission(view, lowest), view.levels[lowest])
+    return CONDUCTANCE_QUANTUM * view.imaging.bias * jnp.exp(passed).reshape(*heights.shape, -1).mean(axis=0)
+
+
+def _log_transmission(view: _View, chosen: slice) -> jax.Array:
+    """At some of the levels, shape (levels, n)."""
+    block, imaging = view.block, view.imaging
+    sites = TunnelSites.of(block.atoms, tunnel_weights(np.asarray(block.atoms.numbers)), block.metal)
+    rest_x, rest_y, _ = imaging.tip.rest
+    x, y = (block.points + np.array([rest_x, rest_y])).T
+    rest = np.stack(np.broadcast_arrays(x, y, view.levels[chosen, None]), axis=-1)
+    probe = rest.astype(view.columns.displacement.dtype) + view.columns.displacement[chosen]
+    return log_transmission(probe.reshape(-1, 3), sites, imaging.surface.work_function).reshape(probe.shape[:2])
+
+
+def _interpolated(heights: np.ndarray, values: jax.Array, levels: np.ndarray) -> jax.Array:
+    """Interpolate values (levels, n) to heights (m,); NaN spoils those heights alone that use it."""
+    weights = interpolation_weights(heights, levels)
+    finite = jnp.isfinite(values)
+    lost = jnp.asarray(weights != 0, float) @ (~finite).astype(float) > 0
+    return jnp.where(lost, jnp.nan, jnp.asarray(weights) @ jnp.where(finite, values, 0))
 
 
 def _z(view: _View) -> np.ndarray:
@@ -127,6 +221,7 @@ def _converged(view: _View) -> np.ndarray:
 _MEASURED: Mapping[str, Callable[[_View], jax.Array | np.ndarray]] = {
     FREQUENCY_SHIFT.name: _frequency_shift,
     FORCE_Z.name: _force_z,
+    CURRENT.name: _current,
     Z.name: _z,
     CONVERGED.name: _converged,
 }

@@ -1,6 +1,7 @@
 """Samples: atoms read from a file of any format that ASE knows, or from the molecules that come with twinscope."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 from ase.data import reference_states
 from ase.neighborlist import neighbor_list
 
+from twinscope.drivers.simulator.currents import work_function
+from twinscope.drivers.simulator.surface import Block
 from twinscope.errors import ConfigurationError
 from twinscope.kernels import Atoms, Plane, Tip, atomic_number, placeholder_elements
 
@@ -38,6 +41,8 @@ class Sample:
         Where it comes from: file name and SHA-256 of its bytes.
     warnings
         What a user should know about it.
+    work_function
+        Of the surface, in eV.
     """
 
     name: str
@@ -45,6 +50,20 @@ class Sample:
     plane: Plane | None
     source: dict[str, str]
     warnings: tuple[str, ...]
+    work_function: float
+
+    @property
+    def atom_count(self) -> int:
+        """Of the molecule, or of the cell of a periodic sample."""
+        return len(self.atoms.numbers)
+
+    def ground(self, points: np.ndarray) -> np.ndarray:
+        """Zero: heights are measured from the highest atom."""
+        return np.zeros(len(points))
+
+    def blocks(self, points: np.ndarray) -> Iterator[Block]:
+        """All positions (n, 2), in Å, as one block with all atoms."""
+        yield Block(np.arange(len(points)), self.wrap(points), self.atoms, self.plane)
 
     def wrap(self, points: np.ndarray) -> np.ndarray:
         """Bring lateral positions (n, 2), in Å, into the cell of a periodic sample."""
@@ -119,10 +138,40 @@ def load_sample(
             cell,
             (0, 0, 0) if cell is None else _images(cell, path),
         ),
-        plane=None if surface is None else _plane(surface, positions[:, 2].min() - surface_distance, tip),
+        plane=None if surface is None else metal_plane(surface, positions[:, 2].min() - surface_distance, tip),
         source={"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
         warnings=tuple(warnings),
+        work_function=work_function(surface),
     )
+
+
+def metal_plane(element: str, height: float, tip: Tip) -> Plane:
+    """Surface of a metal, for a tip.
+
+    Parameters
+    ----------
+    element
+        Symbol of a metal with a cubic lattice.
+    height
+        Of the surface, in Å.
+    tip
+        The tip that will look at it.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is no such metal.
+    """
+    try:
+        state: dict[str, Any] = reference_states[atomic_number(element)] or {}
+    except ValueError as exc:
+        raise ConfigurationError(f"surface is {element!r}: {exc}", name="surface") from exc
+    per_cell = {"fcc": 4, "bcc": 2}.get(state.get("symmetry", ""))
+    if per_cell is None:
+        raise ConfigurationError(
+            f"surface is {element!r}: expected a metal with a cubic lattice, such as Cu, Ag, Au or Fe", name="surface"
+        )
+    return Plane.of(element, per_cell / state["a"] ** 3, float(height), tip.element)
 
 
 def _find(source: str | Path) -> Path:
@@ -195,16 +244,3 @@ def _images(cell: np.ndarray, path: Path) -> tuple[int, int, int]:
     # Spacing of the lattice lines: how far one copy reaches in each direction.
     spacing = [area / np.linalg.norm(cell[1 - i, :2]) for i in range(2)]
     return int(np.ceil(_REACH / spacing[0])), int(np.ceil(_REACH / spacing[1])), 0
-
-
-def _plane(element: str, height: float, tip: Tip) -> Plane:
-    try:
-        state: dict[str, Any] = reference_states[atomic_number(element)] or {}
-    except ValueError as exc:
-        raise ConfigurationError(f"surface is {element!r}: {exc}", name="surface") from exc
-    per_cell = {"fcc": 4, "bcc": 2}.get(state.get("symmetry", ""))
-    if per_cell is None:
-        raise ConfigurationError(
-            f"surface is {element!r}: expected a metal with a cubic lattice, such as Cu, Ag, Au or Fe", name="surface"
-        )
-    return Plane.of(element, per_cell / state["a"] ** 3, float(height), tip.element)

@@ -16,7 +16,7 @@ import pytest
 
 import twinscope
 from tests.conftest import ServerProcess
-from twinscope import AcquisitionState, ScanFrame, Status, Sweep, TipState
+from twinscope import JobState, ScanFrame, Status, Sweep, TipState
 from twinscope.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -168,7 +168,7 @@ def test_an_abort_from_another_thread_is_fast_and_keeps_the_data(serve: Serve) -
                     thread.start()
         thread.join()
         assert took[0] < 2
-        assert acquisition.progress().state is AcquisitionState.ABORTED
+        assert acquisition.progress().state is JobState.ABORTED
         assert scope.state().status is Status.IDLE
         assert lines < 100
 
