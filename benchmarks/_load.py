@@ -131,13 +131,14 @@ def watch(uri: str, count: str) -> None:
     for thread in threads:
         thread.start()
     print("ready", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         signal.pause()
-    ended.set()
-    for thread in threads:
-        thread.join()
-    for scope in scopes:
-        scope.close()
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+        for scope in scopes:
+            scope.close()
 
 
 def _peak_memory() -> int:
@@ -146,4 +147,5 @@ def _peak_memory() -> int:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "raw": raw, "fetch": fetch, "watch": watch}[sys.argv[1]](*sys.argv[2:])
+    with contextlib.suppress(KeyboardInterrupt):
+        {"serve": serve, "raw": raw, "fetch": fetch, "watch": watch}[sys.argv[1]](*sys.argv[2:])

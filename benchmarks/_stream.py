@@ -43,14 +43,16 @@ def serve(clock: str, directory: str) -> None:
     """Serve a simulator whose lines are stamped."""
     # Only this process needs JAX.
     from twinscope.drivers.simulator import Simulator
+    from twinscope.guard import Guard
     from twinscope.instrument import Instrument
+    from twinscope.interlocks import Interlocks
     from twinscope.server import Server
 
     class Stamped(Simulator):
         def start_scan(self, request: twinscope.ScanRequest, sink: Any) -> None:
             super().start_scan(request, _StampingSink(sink))
 
-    instrument = Instrument(Stamped(clock=clock), Path(directory))
+    instrument = Instrument(Guard(Stamped(clock=clock), Interlocks()), Path(directory))
     server = Server(instrument, "127.0.0.1", 0, None)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,8 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests do not depend on the user's token, working directory or caches."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TWINSCOPE_TOKEN", raising=False)
+        for name in ("TWINSCOPE_TOKEN", "TWINSCOPE_KEYS"):
+            patch.delenv(name, raising=False)
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax-cache")))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -286,6 +288,14 @@ def ramp(instrument: Callable[..., Instrument]) -> Iterator[twinscope.Microscope
 def ramp_driver() -> type[RampDriver]:
     """The driver behind :func:`ramp`, to be changed by a test."""
     return RampDriver
+
+
+def until(condition: Callable[[], Any], timeout: float = 3.0) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.005)
 
 
 @dataclass

@@ -36,7 +36,7 @@ PARTING = 1.0
 _LONGEST_REQUEST_ID = 100
 # What Pyro5 tells its clients of an object.
 _METADATA = {"methods": [_pyro.METHOD], "oneway": [], "attrs": []}
-_EMPTY = Message(protocol.MSG_PING, b"pong")
+_PONG = Message(protocol.MSG_PING, b"pong")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,8 @@ class Conversation:
                 self._answer(session)
         except ProtocolError as exc:
             log.warning("the connection from %s is closed: %s", self._peer, exc)
-        except AuthenticationError:
-            log.warning("the connection from %s is closed: what it has shown is not good any more", self._peer)
+        except TwinscopeError as exc:
+            log.warning("the connection from %s is closed, what it has shown is not good any more: %s", self._peer, exc)
         except ssl.SSLError as exc:
             log.warning("a connection from %s is refused by TLS: %s", self._peer, exc)
         except OSError as exc:
@@ -178,7 +178,7 @@ class Conversation:
         session = self._gateway.service.sessions.enter(
             identity, client if isinstance(client, str) else self._peer, known if isinstance(known, str) else None
         )
-        log.info("%s (%s) is connected from %s as %s", identity.name, session.client, self._peer, session.label)
+        log.info("%s (%r) is connected from %s as %s", identity.name, session.client, self._peer, session.label)
         return session
 
     # ------------------------------------------------------------------ questions and answers
@@ -186,7 +186,7 @@ class Conversation:
     def _answer(self, session: Session) -> None:
         message = self._connection.receive(_pyro.MESSAGE_LIMIT, LONGEST_SILENCE)
         if message.kind == protocol.MSG_PING:
-            answer = _EMPTY
+            answer = _PONG
         elif message.kind == protocol.MSG_INVOKE:
             self._look_again(session)
             answer = self._invoked(session, unpack(message.body))

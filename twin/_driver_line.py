@@ -93,11 +93,12 @@ class ControlThread:
         self.gone.set()
         # The server sees by this that nobody hears it any more.
         self._connection.close()
-        deadline = time.monotonic() + _STOP_TIMEOUT
+        # A driver that is only being made has not touched anything.
+        deadline = time.monotonic() + (0.0 if self.guard is None else _STOP_TIMEOUT)
         while not self._resting.wait(_STOP_AGAIN):
             self._stop()
             if time.monotonic() > deadline:
-                log.error("the driver did not come to a stand within %.0f s: ending its process", _STOP_TIMEOUT)
+                log.error("the driver did not come to a stand in time: ending its process")
                 # Its main thread is in the driver and will not come back.
                 os._exit(_STUCK_EXIT_CODE)
 

@@ -148,19 +148,20 @@ def _completed(text: str) -> str:
 
 
 def _listen_unix(path: Path) -> socket.socket:
-    _check_folder(path.parent)
-    _remove_stale(path)
     listening = _unix_socket()
-    # Nobody else may connect, not even before a chmod.
-    previous = os.umask(0o177)
     try:
-        listening.bind(str(path))
+        _check_folder(path.parent)
+        _remove_stale(path)
+        # Nobody else may connect, not even before a chmod.
+        previous = os.umask(0o177)
+        try:
+            listening.bind(str(path))
+        finally:
+            os.umask(previous)
         listening.listen(_BACKLOG)
-    except OSError:
+    except (OSError, ConfigurationError):
         listening.close()
         raise
-    finally:
-        os.umask(previous)
     return listening
 
 
@@ -173,7 +174,8 @@ def _unix_socket() -> socket.socket:
 def _check_folder(folder: Path) -> None:
     """See that nobody else can put a socket of their own in the place of ours."""
     status = folder.stat()
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+    is_shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+    if is_shared or status.st_uid not in (0, os.getuid()):
         raise ConfigurationError(
             f"others may replace files in {folder}, so also the socket: choose a folder of your own, or chmod go-w it"
         )

@@ -149,7 +149,10 @@ class Acquisition:
         return self.partial()
 
     def partial(self) -> Scan | Profile | Spectrum:
-        """Return what has been measured up to now; the rest is NaN."""
+        """Return what has been measured up to now; the rest is NaN.
+
+        Once it is over, it is the same arrays each time: they are not copied.
+        """
         self._pull(timeout=0)
         while self._fetched < self._status["traces_done"]:
             self._pull(timeout=0)
@@ -162,7 +165,8 @@ class Acquisition:
             "warnings": list(self._status["warnings"]),
             "traces_done": self._fetched,
         }
-        return assemble(self.request, self.channels, self._traces.copy(), metadata)
+        traces = self._traces if self._is_over else self._traces.copy()
+        return assemble(self.request, self.channels, traces, metadata)
 
     def pause(self) -> None:
         """Let it rest after the trace in progress, with the tip where it is. Needs control."""

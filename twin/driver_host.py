@@ -53,6 +53,7 @@ def main(
     # Ctrl-C in a terminal, or the end of a service, reaches this process, too; the server decides what it means.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # What a driver prints belongs in the log: programs read what the server prints.
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
@@ -77,7 +78,8 @@ def _guarded(driver: str, options: Mapping[str, Any], interlocks: Mapping[str, A
     except Exception as exc:
         log.exception("the driver %s cannot be made", driver)
         raise ConfigurationError(
-            f"the driver {driver!r} cannot be made with the options {dict(options)}: {type(exc).__name__}: {exc}"
+            f"the driver {driver!r} cannot be made with {', '.join(options) or 'no options'}:"
+            f" {type(exc).__name__}: {exc}"
         ) from exc
 
 
@@ -100,6 +102,8 @@ class _Host:
         try:
             while self._serve(*self._next()):
                 pass
+            # Nobody stops a driver that is closed.
+            self._control.rest()
         except _ServerGoneError:
             log.warning("the server is gone: withdrawing the tip and closing the driver")
             self._leave()

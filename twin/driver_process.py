@@ -140,7 +140,7 @@ class DriverProcess:
         self._commands, commands = context.Pipe()
         here, control = context.Pipe()
         self._process = context.Process(
-            target=driver_host.main, args=(commands, control, *self._arguments), name="twinscope-driver", daemon=True
+            target=driver_host.main, args=(commands, control, *self._arguments), name="twinscope-driver"
         )
         self._process.start()
         # Only when no copy is left here does the end of the process close the connection.
@@ -149,7 +149,8 @@ class DriverProcess:
         self._lifeline = _Lifeline(here, self._process)
         try:
             self._capabilities = Capabilities.from_dict(self._answer(_START_TIMEOUT))
-        except TwinscopeError:
+        except BaseException:
+            # Also when Ctrl-C comes meanwhile.
             self._end()
             raise
 

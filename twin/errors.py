@@ -6,7 +6,8 @@
     ├── InvalidRequestError (ValueError)   the request makes no sense: nothing was sent to the instrument
     │   ├── OutOfRangeError                a value is outside the instrument's limits
     │   └── UnknownChannelError            the instrument has no such channel
-    ├── InterlockError                     a rule that keeps the tip safe forbids it, or has stopped it
+    ├── InterlockError                     a rule that keeps the tip safe forbids it
+    │   └── TripError                      a signal left its allowed range: the tip was withdrawn
     ├── ConfigurationError (ValueError)    a driver, its options or its sample cannot be used
     ├── LeaseError                         the caller does not hold the instrument
     ├── ForbiddenError                     the role of the session does not allow it
@@ -21,7 +22,7 @@
     └── RemoteError                        the server cannot be used
         ├── ServerUnreachableError (ConnectionError)  there is no answer
         ├── OutcomeUnknownError            the server was restarted while it carried the request out
-        └── AuthenticationError            the server asks for another token
+        └── AuthenticationError            one of the two does not know the other
 
 Each crosses the wire as ``{"code", "message", "details"}`` and is the same class on the other side.
 """
@@ -78,9 +79,15 @@ class UnknownChannelError(InvalidRequestError):
 
 
 class InterlockError(TwinscopeError):
-    """A rule that keeps the tip safe forbids it; when it came too late for that, the tip was withdrawn."""
+    """A rule that keeps the tip safe forbids it; nothing was moved."""
 
     code = "interlock"
+
+
+class TripError(InterlockError):
+    """A signal left its allowed range while something was measured or moved: the tip was withdrawn."""
+
+    code = "trip"
 
 
 class ConfigurationError(TwinscopeError, ValueError):
@@ -168,7 +175,7 @@ class OutcomeUnknownError(RemoteError):
 
 
 class AuthenticationError(RemoteError):
-    """The server asks for another token."""
+    """The server does not know who we are, or is not the one that we know."""
 
     code = "authentication"
 

@@ -17,7 +17,7 @@ class Event:
     number
         Counts from 1 without gaps.
     kind
-        "state", "job", "traces", "lease", "interlock", "blocked" or "driver".
+        "state", "job", "traces", "lease", "trip", "blocked" or "driver".
     time
         Wall-clock time, in s since 1970.
     data

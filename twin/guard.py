@@ -9,7 +9,7 @@ import numpy as np
 
 from twinscope.capabilities import Capabilities
 from twinscope.drivers.base import Driver, TraceSink
-from twinscope.errors import DriverError, InterlockError, LeaseError
+from twinscope.errors import DriverError, InterlockError, LeaseError, TripError
 from twinscope.interlocks import Interlocks
 from twinscope.requests import AcquisitionRequest, PathRequest, ScanRequest, SpectroscopyRequest, setpoint_of
 from twinscope.state import FEEDBACK_OFF, Position, Reading, TipState
@@ -139,7 +139,9 @@ class Guard:
         LeaseError
             When a later lease has commanded the driver already.
         InterlockError
-            When a rule forbids it, or a trip has withdrawn the tip.
+            When a rule forbids it.
+        TripError
+            When a signal left its allowed range: the tip has been withdrawn.
         """
         if command not in _CHECKS:
             raise DriverError(f"there is no command {command!r} of a driver: expected one of {', '.join(_CHECKS)}")
@@ -173,8 +175,8 @@ class Guard:
 
         Raises
         ------
-        InterlockError
-            When a trip has withdrawn the tip.
+        TripError
+            When a signal left its allowed range: the tip has been withdrawn.
         """
         more = self._driver.poll()
         if self._watch is not None and self._watch.trip is not None:
@@ -216,7 +218,7 @@ class _Watch:
     """A sink that looks at what passes."""
 
     def __init__(self, sink: TraceSink, interlocks: Interlocks, names: Sequence[str], passed_on: int) -> None:
-        self.trip: InterlockError | None = None
+        self.trip: TripError | None = None
         self._sink = sink
         self._interlocks = interlocks
         self._names = names

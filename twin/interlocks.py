@@ -14,7 +14,7 @@ import numpy as np
 from twinscope import _checks
 from twinscope._plain import PlainData, nested, set_field
 from twinscope.capabilities import Capabilities
-from twinscope.errors import ConfigurationError, InterlockError, InvalidRequestError
+from twinscope.errors import ConfigurationError, InterlockError, InvalidRequestError, TripError
 from twinscope.requests import CONSTANT_HEIGHT, AcquisitionRequest, PathRequest, ScanRequest, SpectroscopyRequest
 from twinscope.state import FEEDBACK_OFF, Position, Reading, TipState
 
@@ -107,7 +107,7 @@ class Region(PlainData):
         start = points[:-1] if len(points) > 1 else points
         along = points[1:] - start if len(points) > 1 else np.zeros_like(start)
         # Where along each line, 0 to 1, it is between the two sides of either axis (the slab method).
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             first, second = (low - start) / along, (high - start) / along
         inside = (start >= low) & (start <= high)
         enter = np.where(along == 0, np.where(inside, -np.inf, np.inf), np.fmin(first, second)).max(axis=1)
@@ -236,8 +236,11 @@ class Interlocks(PlainData):
             rule = self.signals.get(request.swept, SignalRule())
             for value in (request.sweep.start, request.sweep.stop):
                 rule.check_range(request.swept, value)
-            span = abs(request.sweep.stop - request.sweep.start)
-            self._check_slew(request.swept, span / (request.point_time * (request.sweep.points - 1)))
+            step = abs(request.sweep.stop - request.sweep.start) / (request.sweep.points - 1)
+            if rule.max_step is not None and step > rule.max_step:
+                why = f"a step of {step:.6g} between two points is more than {rule.max_step:.6g}: take more points"
+                raise _refusal(request.swept, request.sweep.stop, why, step=step, max_step=rule.max_step)
+            self._check_slew(request.swept, step / request.point_time)
         # The tip comes from where it is, at the lower one of the two heights.
         lowest = min([*heights, reading.position.z]) if heights else None
         here = np.array([reading.position.x, reading.position.y])
@@ -273,7 +276,7 @@ class Interlocks(PlainData):
 
     # ------------------------------------------------------------------ while something is done
 
-    def tripped(self, values: Mapping[str, np.ndarray | float]) -> InterlockError | None:
+    def tripped(self, values: Mapping[str, np.ndarray | float]) -> TripError | None:
         """Return the error for the first value outside its allowed range, or None. NaN is not a value."""
         for name, (low, high) in self.trips.items():
             if name not in values:
@@ -283,7 +286,7 @@ class Interlocks(PlainData):
             outside = array[(array < bottom) | (array > top)]
             if outside.size:
                 worst = float(outside[0])
-                return InterlockError(
+                return TripError(
                     f"{name} reached {worst:.6g}, allowed are {bottom:.6g} to {top:.6g}: the tip was withdrawn",
                     name=name,
                     value=worst,

@@ -5,6 +5,7 @@ import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ class Ledger:
         if path.exists():
             self.recovered = recover(path)
         self._journal = Journal(path)
+        if path.stat().st_size > _ROTATE_AT:
+            self._journal = _continued(self._journal, self.recovered)
         # With the lock of the journal, nobody else is making files here.
         remove_unfinished(folder)
         self._catalogue = Catalogue(folder)
@@ -148,6 +151,19 @@ def _json(value: Any) -> Any:
     return repr(value)
 
 
+def _continued(journal: Journal, recovered: Recovered) -> Journal:
+    """Put a journal aside that has become long, and begin a new one with what must not be forgotten."""
+    journal.close()
+    aside = journal.path.with_name(f"journal-{datetime.now(UTC):%Y%m%d-%H%M%S}.jsonl")
+    try:
+        journal.path.rename(aside)
+    except OSError as exc:
+        raise StoreError(f"the journal {journal.path} cannot be put aside as {aside.name}: {exc}") from exc
+    fresh = Journal(journal.path)
+    fresh.append("continued", file=aside.name, last_lease=recovered.last_lease, blocked=recovered.blocked)
+    return fresh
+
+
 def recover(path: Path) -> Recovered:
     """Read what a journal tells of the time before.
 
@@ -166,6 +182,8 @@ def recover(path: Path) -> Recovered:
             running = True
         elif entry.kind == "stopped":
             running = False
+        elif entry.kind == "continued":
+            recovered.last_lease, recovered.blocked = fields["last_lease"], fields["blocked"]
         elif entry.kind == "blocked":
             recovered.blocked = fields["reason"]
         elif entry.kind == "acknowledged":

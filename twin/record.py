@@ -150,12 +150,15 @@ class Record(Job):
                 error = exc
         super().end(error)
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes of the measured traces (float32, little-endian) from `offset` on."""
+    def read(self, offset: int, length: int) -> memoryview:
+        """Return up to `length` bytes of the measured traces (float32, little-endian) from `offset` on.
+
+        It is no copy: what was measured does not change any more.
+        """
         available = self._bytes_done()
         start = min(offset, available)
         stop = min(start + length, available)
-        return self._traces.reshape(-1).view(np.uint8)[start:stop].tobytes()
+        return self._traces.reshape(-1).view(np.uint8).data[start:stop]
 
     def wait(self, offset: int, timeout: float) -> None:
         """Return when there are bytes after `offset`, the acquisition is over, or the time (s) is."""

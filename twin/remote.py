@@ -63,6 +63,8 @@ class PyroTransport:
         self._lock = threading.Lock()
         try:
             self._idle.append(self._connected())
+        except TwinscopeError:
+            raise
         except OSError as exc:
             raise self._explained(exc) from exc
 
@@ -108,18 +110,21 @@ class PyroTransport:
     def _answered(self, request: Message) -> tuple[Mapping[str, Any], bytes | memoryview]:
         """Ask, and ask again when the connection is lost."""
         deadline = time.monotonic() + self._timeout
-        for pause in _pauses():
+        pauses = _pauses()
+        while True:
             try:
                 return self._asked(request)
-            except (TwinscopeError, TimeoutError, OSError, ProtocolError) as exc:
+            except TwinscopeError:
+                raise
+            except (OSError, ProtocolError) as exc:
                 # What has ended one connection has most likely ended all.
                 self._drop_idle()
-                is_lost = isinstance(exc, OSError) and not isinstance(exc, TwinscopeError | TimeoutError)
+                pause = next(pauses)
+                is_lost = isinstance(exc, OSError) and not isinstance(exc, TimeoutError)
                 if not is_lost or self._closed or time.monotonic() + pause > deadline:
                     raise self._explained(exc) from exc
                 log.info("the connection to %s is lost (%s): asking again", self.uri, exc)
                 time.sleep(pause)
-        raise AssertionError("there is always another pause")
 
     def _asked(self, request: Message) -> tuple[Mapping[str, Any], bytes | memoryview]:
         connection = self._taken()
@@ -137,9 +142,7 @@ class PyroTransport:
             # An answer that comes after an interruption must not be taken for that to another request.
             self._put_back(connection) if answered else self._drop(connection)
 
-    def _explained(self, exc: Exception) -> Exception:
-        if isinstance(exc, TwinscopeError):
-            return exc
+    def _explained(self, exc: Exception) -> TwinscopeError:
         if isinstance(exc, ProtocolError):
             return RemoteError(f"what answers at {self.uri} is not a twinscope server: {exc}")
         if isinstance(exc, TimeoutError):

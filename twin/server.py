@@ -131,7 +131,12 @@ class Server:
         connection = Connection(accepted)
         self._guests.arrive(connection, peer)
         conversation = Conversation(connection, peer, self._gateway, self._authenticator, self._guests)
-        threading.Thread(target=conversation.run, name=f"client {peer}", daemon=True).start()
+        try:
+            threading.Thread(target=conversation.run, name=f"client {peer}", daemon=True).start()
+        except RuntimeError as exc:
+            log.warning("there can be no thread for a connection from %s: %s", peer, exc)
+            self._guests.leave(connection)
+            connection.close()
 
 
 def _protection(address: Address, folder: KeyFolder | None, token: str | None, mutual: bool) -> ssl.SSLContext | None:

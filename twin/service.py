@@ -182,13 +182,13 @@ class Service:
     def jobs(self, caller: Caller) -> list[dict[str, Any]]:
         """Return the progress of all jobs in memory, the latest last."""
         del caller
-        return [job.progress() for job in self._instrument.jobs()]
+        return [job.progress() for job in self._instrument.jobs.all()]
 
     @verb()
     def wait_job(self, caller: Caller, id: str, timeout: float) -> dict[str, Any]:
         """Wait for a job to end, and tell how far it is."""
         del caller
-        job = self._instrument.job(id)
+        job = self._instrument.jobs.job(id)
         # Known before the state is read: of one that is over, the state is final.
         over = job.done.wait(_patience(timeout))
         return job.progress() | {"over": over}
@@ -197,14 +197,14 @@ class Service:
     def acquisition(self, caller: Caller, id: str) -> dict[str, Any]:
         """Everything about an acquisition but its data."""
         del caller
-        record = self._instrument.record(id)
+        record = self._instrument.jobs.record(id)
         return {"metadata": record.metadata, "progress": record.progress()}
 
     @verb()
     def pull(self, caller: Caller, id: str, offset: int, timeout: float) -> Reply:
         """Return data of an acquisition from a byte on, as far as measured; waits when there is nothing new yet."""
         del caller
-        record = self._instrument.record(id)
+        record = self._instrument.jobs.record(id)
         record.wait(_integer("offset", offset), _patience(timeout))
         # The state is read first: when it is final, all data were there.
         progress = record.progress()

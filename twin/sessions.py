@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from twinscope.errors import ConfigurationError, ForbiddenError, InvalidRequestError
+from twinscope.errors import ConfigurationError, ForbiddenError, InvalidRequestError, TwinscopeError
 
 # A client repeats a request within seconds after it has lost the connection: these many answers are enough.
 _KEPT_ANSWERS = 256
@@ -95,14 +95,13 @@ class Answer:
     fingerprint: str
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
-    error: Exception | None = None
+    error: TwinscopeError | None = None
 
     def give(self) -> Any:
         """Wait for the answer and return it, or raise it."""
         self.done.wait()
         if self.error is not None:
-            # Each time it is raised it would keep more frames alive.
-            raise self.error.with_traceback(None)
+            raise TwinscopeError.from_dict(self.error.to_dict())
         return self.result
 
 
@@ -188,9 +187,12 @@ class SessionBook:
             return answer.give()
         try:
             answer.result = action()
-        # Whatever came of it the first time comes of it again.
+        except TwinscopeError as exc:
+            # A copy: the error itself holds on to all that it came through.
+            answer.error = TwinscopeError.from_dict(exc.to_dict())
+            raise
         except Exception as exc:
-            answer.error = exc
+            answer.error = TwinscopeError(f"internal error: {type(exc).__name__}: {exc}")
             raise
         finally:
             answer.done.set()

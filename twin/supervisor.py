@@ -60,7 +60,7 @@ class Supervisor:
             if time.monotonic() - begin > _LONGEST_PAUSE:
                 pause = _FIRST_PAUSE
             ending = f"exit code {code}" if code > 0 else f"signal {-code}"
-            log.error("the server ended with %s: starting it again in %.1f s", ending, pause)
+            log.error("the server ended with %s: starting it again in %.2g s", ending, pause)
             if self._ending.wait(pause):
                 return code
             pause = min(2 * pause, _LONGEST_PAUSE)

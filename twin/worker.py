@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twinscope.errors import DriverError, InterlockError, TwinscopeError
+from twinscope.errors import DriverError, TripError, TwinscopeError
 from twinscope.guard import Backend
 from twinscope.jobs import Job
 from twinscope.record import Record
@@ -52,7 +52,7 @@ class Listener(Protocol):
         """Learn that a job is over."""
         ...
 
-    def tripped(self, error: InterlockError) -> None:
+    def tripped(self, error: TripError) -> None:
         """Learn that a trip has withdrawn the tip."""
         ...
 
@@ -170,7 +170,7 @@ class Worker:
         if error is not None and isinstance(job, Record) and not isinstance(error, DriverError):
             # What failed is not the driver, the disk for example: it must not go on measuring.
             self._attempt(self._backend.stop)
-        if isinstance(error, InterlockError):
+        if isinstance(error, TripError):
             self._listener.tripped(error)
         # One that could not be opened is not lost once more.
         lost = self._usable and isinstance(error, DriverError)
@@ -189,7 +189,7 @@ class Worker:
         if not self._usable:
             return
         error = self._attempt(lambda: self._see(self._backend.read()))
-        if isinstance(error, InterlockError):
+        if isinstance(error, TripError):
             self._listener.tripped(error)
         elif isinstance(error, DriverError):
             self._lose(error)

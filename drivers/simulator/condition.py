@@ -68,6 +68,8 @@ class Condition:
         State of the phase-locked loop; None before the first sample.
     controller
         State of the z-controller; None when it is off.
+    time
+        Instrument time that all this belongs to, in s.
     """
 
     apex: Apex
@@ -75,6 +77,7 @@ class Condition:
     hysteresis: HysteresisState | None = None
     loop: jax.Array | None = None
     controller: ControllerState | None = None
+    time: float = 0.0
 
 
 class Body:
@@ -99,7 +102,6 @@ class Body:
         self._key = jax.random.key(seed)
         self._reach = reach
         self._intact, self._bare = intact, bare
-        self.disturbed = 0.0
 
     def fresh(self, tip: Tip, position: np.ndarray) -> Condition:
         """Return the condition of a microscope that has rested at a position (3,), in m."""
@@ -141,7 +143,7 @@ class Body:
         Returns
         -------
         positions
-            In m, shape (n, 3); z without the jumps of the tip.
+            In m, shape (n, 3); z without the jumps of the tip, and without that of the z-controller where it decides.
         condition
             After the motion.
         """
@@ -149,14 +151,45 @@ class Body:
         positions = np.stack([motion.x, motion.y, z], axis=-1)
         if not self._realism.moves:
             return positions, condition
-        offsets, condition = self._elastic(motion, positions / ANGSTROM, condition)
+        offsets, after = self._elastic(motion, positions / ANGSTROM, start, condition)
         times = motion.lead + motion.interval * (np.arange(len(z)) + 1)
-        offsets = offsets + np.asarray(self.drift.at(times, start, self.disturbed), float)
+        offsets = offsets + np.asarray(self.drift.at(times, start), float)
         offsets[:, 2] += self._vibration_at(times, start)
         reached = positions + offsets * ANGSTROM
         # The sample rises along x and y, so the tip is nearer to it.
         reached[:, 2] -= reached[:, :2] @ np.tan(np.radians(self._realism.tilt))
-        return reached, condition
+        return reached, replace(after, time=start + motion.duration)
+
+    def place(self, position: np.ndarray, now: float, condition: Condition, *, controlled: bool) -> np.ndarray:
+        """Return where the tip is, relative to the sample, that was sent to a position; both (3,) and in m.
+
+        Parameters
+        ----------
+        position
+            Where it was sent.
+        now
+            Instrument time, in s.
+        condition
+            At some time before.
+        controlled
+            Whether z was found by the z-controller, which takes out what the piezo does by itself.
+        """
+        x, y, z = position[:, None]
+        (reached,), _ = self.follow(Motion(x, y, None if controlled else z, None, 0.0), now, condition)
+        return reached + np.array([0.0, 0.0, z[0] if controlled else 0.0])
+
+    def at_rest(self, condition: Condition, z: float) -> Condition:
+        """Return a condition in which the piezo of z has come to rest at a height, in m.
+
+        The z-controller has taken out what the piezo did by itself, and is switched off now.
+        """
+        creeping, loop = condition.creep, condition.hysteresis
+        if creeping is not None:
+            home, commanded = (values.at[2].set(z / ANGSTROM) for values in (creeping.home, creeping.commanded))
+            creeping = CreepState(home, commanded, creeping.lags.at[:, 2].set(0))
+        if loop is not None:
+            loop = HysteresisState(loop.home.at[2].set(z / ANGSTROM), loop.plays.at[:, 2].set(z / ANGSTROM))
+        return replace(condition, creep=creeping, hysteresis=loop)
 
     def change(self, apex: Apex, start: float, end: float) -> list[tuple[float, Apex]]:
         """Return the spontaneous changes of a tip between two times, in s."""
@@ -218,25 +251,25 @@ class Body:
             return np.zeros_like(times)
         return np.asarray(self._vibration.at(times, start), float)
 
-    def _elastic(self, motion: Motion, commanded: np.ndarray, condition: Condition) -> tuple[np.ndarray, Condition]:
+    def _elastic(
+        self, motion: Motion, commanded: np.ndarray, start: float, condition: Condition
+    ) -> tuple[np.ndarray, Condition]:
         """How far (n, 3), in Å, the piezos are from where they were sent."""
         single = jnp.asarray(commanded, jnp.float32)
-        if motion.z is None and condition.creep is not None:
-            # The loop is closed: what the piezo of z does by itself is taken out by the controller.
-            single = single.at[:, 2].set(condition.creep.commanded[2])
         offsets = np.zeros_like(commanded)
         if condition.hysteresis is not None:
-            reached, loop = hysteresis(
-                single, condition.hysteresis, self._realism.hysteresis, 2 * self._reach / ANGSTROM
-            )
+            width, reach = self._realism.hysteresis, 2 * self._reach / ANGSTROM
+            reached, loop = hysteresis(single, condition.hysteresis, width, reach)
             condition = replace(condition, hysteresis=loop)
             offsets += np.asarray(reached - single, float)
         if condition.creep is not None:
             intervals = np.full(len(commanded), motion.interval)
-            intervals[0] += motion.lead
+            # Since the end of the last motion the piezo has crept, too.
+            intervals[0] += motion.lead + max(start - condition.time, 0.0)
             reached, memory = creep(single, intervals, condition.creep, self._realism.creep)
             condition = replace(condition, creep=memory)
             offsets += np.asarray(reached - single, float)
         if motion.z is None:
+            # The piezo of z is followed only while the z-controller is off: see `at_rest`.
             offsets[:, 2] = 0
         return offsets, condition

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinscope.drivers.simulator.imaging import CONVERGED, FREQUENCY_SHIFT, Imaging
-from twinscope.drivers.simulator.motion import motion_of
+from twinscope.drivers.simulator.motion import Motion, Speeds, motion_of
 from twinscope.requests import CONSTANT_HEIGHT, AcquisitionRequest, PathRequest, ScanRequest, SpectroscopyRequest
 
 # Positions measured together: one tile of the kernels.
@@ -15,11 +15,10 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class Measured:
-    """One trace, how long it took, where the tip was at its end, and how many of its values did not converge."""
+    """One trace (channels, n), the motion of the tip, and how many of the values did not converge."""
 
     trace: np.ndarray
-    duration: float
-    end: tuple[float, float, float]
+    motion: Motion
     unconverged: int
 
 
@@ -30,7 +29,7 @@ def is_exact(request: AcquisitionRequest) -> bool:
     return request.z_mode == CONSTANT_HEIGHT
 
 
-def exact_traces(request: AcquisitionRequest, imaging: Imaging, height: float, lift_speed: float) -> Iterator[Measured]:
+def exact_traces(request: AcquisitionRequest, imaging: Imaging, height: float, speeds: Speeds) -> Iterator[Measured]:
     """Yield the traces of an acquisition in their order.
 
     Parameters
@@ -41,29 +40,28 @@ def exact_traces(request: AcquisitionRequest, imaging: Imaging, height: float, l
         What the tip sees.
     height
         Present height of the tip, in m.
-    lift_speed
-        Speed with which the tip is lifted between separate points, in m/s.
+    speeds
+        With which the tip moves between traces.
     """
     if isinstance(request, ScanRequest):
-        return _scan_traces(request, imaging, height)
+        return _scan_traces(request, imaging, height, speeds)
     if isinstance(request, PathRequest):
-        return _path_traces(request, imaging, height, lift_speed)
-    return _spectroscopy_traces(request, imaging)
+        return _path_traces(request, imaging, height, speeds)
+    return _spectroscopy_traces(request, imaging, speeds)
 
 
-def _path_traces(request: PathRequest, imaging: Imaging, height: float, lift_speed: float) -> Iterator[Measured]:
+def _path_traces(request: PathRequest, imaging: Imaging, height: float, speeds: Speeds) -> Iterator[Measured]:
     level = height if request.height is None else request.height
     channels = (*request.channels, CONVERGED.name)
     positions = np.array(request.positions)
     values = imaging.measure(positions, np.array([level]), channels)[:, 0]
     for index in range(request.trace_count):
         trace = np.repeat(values[:, index : index + 1], request.passes, axis=1) if request.separate else values
-        motion = motion_of(request, index, level, lift_speed)
-        end = (float(motion.x[-1]), float(motion.y[-1]), level)
-        yield Measured(trace[:-1], motion.duration, end, int((trace[-1] == 0).sum()))
+        motion = motion_of(request, index, level, speeds)
+        yield _measured(trace, motion)
 
 
-def _scan_traces(request: ScanRequest, imaging: Imaging, height: float) -> Iterator[Measured]:
+def _scan_traces(request: ScanRequest, imaging: Imaging, height: float, speeds: Speeds) -> Iterator[Measured]:
     """Yield the traces of a scan.
 
     The whole approach over a block of rows is simulated when the first of its lines is due, for all layers at once:
@@ -84,23 +82,23 @@ def _scan_traces(request: ScanRequest, imaging: Imaging, height: float) -> Itera
             measured = imaging.measure(positions, heights, channels)
             blocks[block] = measured.reshape(len(channels), len(heights), len(rows), nx)
         values = blocks[block][:, address.layer, row]
-        x, y = request.row_positions(address.row)
-        last = -1 if address.direction == "forward" else 0
-        end = (float(x[last]), float(y[last]), float(heights[address.layer]))
-        yield Measured(values[:-1], request.line_time, end, int((values[-1] == 0).sum()))
+        yield _measured(values, motion_of(request, index, height, speeds))
 
 
-def _spectroscopy_traces(request: SpectroscopyRequest, imaging: Imaging) -> Iterator[Measured]:
+def _spectroscopy_traces(request: SpectroscopyRequest, imaging: Imaging, speeds: Speeds) -> Iterator[Measured]:
     heights = request.sweep.values()
     channels = (*request.channels, CONVERGED.name)
     positions = np.array(request.positions)
     for start in range(0, len(positions), _BLOCK):
         some = positions[start : start + _BLOCK]
         values = imaging.measure(some, heights, channels)
-        for i, (x, y) in enumerate(some):
-            end = (float(x), float(y), float(heights[-1]))
-            duration = request.point_time * request.trace_length
-            yield Measured(values[:-1, :, i], duration, end, int((values[-1, :, i] == 0).sum()))
+        for i in range(len(some)):
+            yield _measured(values[:, :, i], motion_of(request, start + i, heights[0], speeds))
+
+
+def _measured(values: np.ndarray, motion: Motion) -> Measured:
+    """Take the last channel, which is whether the probe has converged, off a trace."""
+    return Measured(values[:-1], motion, int((values[-1] == 0).sum()))
 
 
 def add_noise(trace: np.ndarray, channels: tuple[str, ...], noise: float, seed: tuple[int, ...]) -> np.ndarray:

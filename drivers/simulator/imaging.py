@@ -38,6 +38,9 @@ _SUBSTEPS = 4
 _START = 12.0
 _LEVELS = 32
 
+# Tables have a multiple of so many heights, and so have the approaches for them: few shapes are compiled.
+_RUNGS = 16
+
 # Points of an oscillation over which the current is averaged: exact to 1e-6 for an amplitude of 1 Å.
 _PHASES = 8
 
@@ -108,9 +111,10 @@ class Imaging:
             reach into the metal there is no value but that of the height above: there the tip has crashed.
         """
         points = positions / ANGSTROM
-        rungs = self._ladder(low / ANGSTROM, high / ANGSTROM, self._base(points))[::-1]
+        base = self._base(points)
+        rungs = self._ladder(low / ANGSTROM, high / ANGSTROM, base, multiple=_RUNGS)[::-1]
         names = tuple(channel.name for channel in _TABLED)
-        values = self._measured(points, rungs, self._levels(rungs, self._base(points)), names)
+        values = self._measured(points, rungs, self._levels(rungs, base, multiple=_RUNGS), names)
         for upper, lower in zip(range(len(rungs) - 1), range(1, len(rungs)), strict=True):
             values[:, lower] = np.where(np.isfinite(values[:, lower]), values[:, lower], values[:, upper])
         return rungs * ANGSTROM, dict(zip(names, values, strict=True))
@@ -135,21 +139,22 @@ class Imaging:
     def _base(self, points: np.ndarray) -> float:
         return float(self.surface.ground(points).max())
 
-    def _ladder(self, low: float, high: float, base: float) -> np.ndarray:
-        """Rungs (Å), ascending: the first at `low` or below, the last at `high` or above."""
-        ladder = [base]
-        while ladder[-1] < high:
+    def _ladder(self, low: float, high: float, base: float, multiple: int = 1) -> np.ndarray:
+        """Rungs (Å), ascending: the first at `low` or below, the last at `high` or above; some multiple of them."""
+        count = max(0, int(np.ceil((base - low) / _STEP)))
+        ladder = [base - _STEP * rung for rung in range(count, -1, -1)]
+        first = 0
+        while len(ladder) < 2 or ladder[-1] < high or (len(ladder) - first) % multiple:
             ladder.append(ladder[-1] + max(_STEP, _RELATIVE_STEP * (ladder[-1] - base)))
-        below = [base - _STEP * rung for rung in range(1, 1 + max(0, int(np.ceil((base - low) / _STEP))))]
-        rungs = np.array([*below[::-1], *ladder])
-        return rungs[max(int(np.searchsorted(rungs, low)) - 1, 0) :]
+            first = max(int(np.searchsorted(ladder, low)) - 1, 0)
+        return np.array(ladder[first:])
 
-    def _levels(self, centres: np.ndarray, base: float) -> np.ndarray:
-        """Heights (Å), from far to near, that carry every oscillation around `centres`."""
+    def _levels(self, centres: np.ndarray, base: float, multiple: int = 1) -> np.ndarray:
+        """Heights (Å), from far to near, that carry every oscillation around `centres`; some multiple of them."""
         half = self.cantilever.amplitude / 2
         # One rung below the lowest point, for the interpolation.
         levels = list(self._ladder(centres.min() - half, centres.max() + half, base))
-        while levels[-1] < base + _START or len(levels) < _LEVELS:
+        while levels[-1] < base + _START or len(levels) < _LEVELS or len(levels) % multiple:
             levels.append(levels[-1] + _LEAD_IN_GROWTH * (levels[-1] - levels[-2]))
         return np.array(levels[::-1])
 

@@ -1,10 +1,28 @@
 """Where the tip is sent during an acquisition, in the order of time."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from twinscope.requests import CONSTANT_HEIGHT, AcquisitionRequest, PathRequest, ScanRequest
+
+# How long (s) the z-controller settles at a separate point before it is measured there, and in how many samples.
+_SETTLE_TIME = 0.2
+_MOST_SETTLING = 32
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Speeds of moves, sideways and up or down, in m/s."""
+
+    lateral: float
+    vertical: float
+
+    def time(self, start: np.ndarray, end: np.ndarray) -> float:
+        """Seconds from one place (3,), in m, to another."""
+        lateral, vertical = float(np.hypot(*(end - start)[:2])), abs(float((end - start)[2]))
+        return max(lateral / self.lateral, vertical / self.vertical)
 
 
 @dataclass(frozen=True)
@@ -25,6 +43,10 @@ class Motion:
         Whether the samples are recorded in the order opposite to that of time.
     lead
         Seconds before the first sample, on the way from the last trace.
+    skipped
+        How many of the first samples are not recorded: on the way back, or while the z-controller settles.
+    lift
+        How much higher, in m, the z-controller begins than it ended.
     """
 
     x: np.ndarray
@@ -34,19 +56,38 @@ class Motion:
     interval: float
     backward: bool = False
     lead: float = 0.0
+    skipped: int = 0
+    lift: float = 0.0
 
     @property
     def duration(self) -> float:
         """Seconds from the end of the last trace to the end of this one."""
         return self.lead + self.interval * len(self.x)
 
+    @property
+    def first(self) -> np.ndarray:
+        """The first place (3,), in m; z is 0 where the z-controller decides."""
+        return np.array([self.x[0], self.y[0], 0.0 if self.z is None else self.z[0]])
+
+    @property
+    def last(self) -> np.ndarray:
+        """The last place (3,), in m; z is 0 where the z-controller decides."""
+        return np.array([self.x[-1], self.y[-1], 0.0 if self.z is None else self.z[-1]])
+
     def recorded(self, values: np.ndarray) -> np.ndarray:
-        """Bring values (..., n) from the order of time into that of recording."""
-        return values[..., ::-1] if self.backward else values
+        """Leave out what is not recorded of values (..., n), and bring them from the order of time into that of it."""
+        kept = values[..., self.skipped :]
+        return kept[..., ::-1] if self.backward else kept
 
 
-def motion_of(request: AcquisitionRequest, trace: int, height: float, lift_speed: float) -> Motion:
-    """Return what the tip is told during a trace.
+def straight(start: np.ndarray, end: np.ndarray, steps: int, duration: float, *, controlled: bool) -> Motion:
+    """Return a move along a straight line from one place (3,), in m, to another; its start is not a part of it."""
+    x, y, z = start[:, None] + (end - start)[:, None] * np.arange(1, steps + 1) / steps
+    return Motion(x, y, None if controlled else z, None, duration / steps)
+
+
+def motion_of(request: AcquisitionRequest, trace: int, height: float, speeds: Speeds) -> Motion:
+    """Return what the tip is told during a trace, and on the way to it from the trace before.
 
     Parameters
     ----------
@@ -56,13 +97,48 @@ def motion_of(request: AcquisitionRequest, trace: int, height: float, lift_speed
         Number of the trace.
     height
         Present height of the tip, in m, for requests that do not give one.
-    lift_speed
-        Speed with which the tip is lifted between separate points, in m/s.
+    speeds
+        With which the tip moves between traces.
     """
+    motion = _alone(request, trace, height)
+    if trace == 0:
+        return motion
+    before = _alone(request, trace - 1, height)
+    separate = isinstance(request, PathRequest) and request.separate
+    lift = request.lift if isinstance(request, PathRequest) else 0.0
+    way = speeds.time(before.last, motion.first) + 2 * lift / speeds.vertical
+    # The first sample has its own interval for the way from the last one.
+    lead = max(way - motion.interval, 0.0)
+    if motion.z is not None:
+        return replace(motion, lead=lead)
+    if separate:
+        return _settling(replace(motion, lead=lead, lift=lift))
+    return _with_way_back(motion, before.last, lead)
+
+
+def _settling(motion: Motion) -> Motion:
+    """Let the z-controller settle at a point before it is measured."""
+    count = int(np.clip(math.ceil(_SETTLE_TIME / motion.interval), 1, _MOST_SETTLING))
+    x, y = (np.concatenate([np.repeat(values[:1], count), values]) for values in (motion.x, motion.y))
+    return replace(motion, x=x, y=y, skipped=count)
+
+
+def _with_way_back(motion: Motion, start: np.ndarray, lead: float) -> Motion:
+    """Let the z-controller follow the sample on the way to the first sample, not faster than moves or the scan are."""
+    count = min(round(lead / motion.interval), len(motion.x))
+    if count == 0:
+        return motion
+    back = straight(start, motion.first, count + 1, lead, controlled=True)
+    x, y = (np.concatenate([way[:-1], values]) for way, values in ((back.x, motion.x), (back.y, motion.y)))
+    return replace(motion, x=x, y=y, skipped=count)
+
+
+def _alone(request: AcquisitionRequest, trace: int, height: float) -> Motion:
+    """Return the motion of a trace without the way to it."""
     if isinstance(request, ScanRequest):
         return _scan_motion(request, trace, height)
     if isinstance(request, PathRequest):
-        return _path_motion(request, trace, height, lift_speed)
+        return _path_motion(request, trace, height)
     count = request.trace_length
     x, y = (np.full(count, value) for value in request.positions[trace])
     swept = request.sweep.values()
@@ -83,11 +159,10 @@ def _scan_motion(request: ScanRequest, trace: int, height: float) -> Motion:
     return Motion(x, y, z, None, request.line_time / len(x), backward)
 
 
-def _path_motion(request: PathRequest, trace: int, height: float, lift_speed: float) -> Motion:
+def _path_motion(request: PathRequest, trace: int, height: float) -> Motion:
     points = np.array(request.positions)
     if request.separate:
         points = np.repeat(points[trace : trace + 1], request.passes, axis=0)
     level = height if request.height is None else request.height
     z = np.full(len(points), level) if request.z_mode == CONSTANT_HEIGHT else None
-    lead = 2 * request.lift / lift_speed if request.separate else 0.0
-    return Motion(points[:, 0], points[:, 1], z, None, request.point_time, lead=lead)
+    return Motion(points[:, 0], points[:, 1], z, None, request.point_time)

@@ -36,8 +36,7 @@ class Realism(PlainData):
     drift_velocity
         Along x, y and z, in m/s.
     drift_relaxing, drift_time
-        Drift that follows a coarse motion and the start: its whole way along x, y and z, in m, and its time constant,
-        in s.
+        Drift that follows the start: its whole way along x, y and z, in m, and its time constant, in s.
     drift_diffusion
         Random walk, in m²/s.
     creep

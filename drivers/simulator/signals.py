@@ -1,5 +1,6 @@
 """Signals of the simulated microscope, and what the z-controller makes of them."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,7 +23,8 @@ SETTINGS = (
     Channel("setpoint_current", "A", "Setpoint of the current"),
     Channel("proportional_frequency_shift", "m/Hz", "Proportional gain for the frequency shift"),
     Channel("proportional_current", "m", "Proportional gain for the logarithm of the current"),
-    Channel("time_constant", "s", "Time constant of the z-controller: proportional over integral gain"),
+    Channel("time_constant_frequency_shift", "s", "Proportional over integral gain for the frequency shift"),
+    Channel("time_constant_current", "s", "Proportional over integral gain for the current"),
 )
 """What can be set."""
 
@@ -34,7 +36,8 @@ LIMITS: Mapping[str, Limits] = {
     "setpoint_current": Limits(1e-14, 1e-7, "A"),
     "proportional_frequency_shift": Limits(0.0, 1e-9, "m/Hz"),
     "proportional_current": Limits(0.0, 1e-8, "m"),
-    "time_constant": Limits(1e-6, 1.0, "s"),
+    "time_constant_frequency_shift": Limits(1e-6, 1.0, "s"),
+    "time_constant_current": Limits(1e-6, 1.0, "s"),
 }
 
 DEFAULTS: Mapping[str, float] = {
@@ -42,11 +45,20 @@ DEFAULTS: Mapping[str, float] = {
     # On the attractive branch, where a flat molecule is a few Å away.
     "setpoint_frequency_shift": -2.0,
     "setpoint_current": 1e-11,
-    # Slow enough to be stable where the frequency shift is steepest on this branch, 10 Hz/Å.
+    # Slow enough to be stable behind the phase-locked loop where the frequency shift is steepest, 10 Hz/Å.
     "proportional_frequency_shift": 3e-12,
-    "proportional_current": 5e-12,
-    "time_constant": 3e-3,
+    "time_constant_frequency_shift": 3e-3,
+    # Follows within 3 ms: half a pixel of a line of 128 in a second.
+    "proportional_current": 1e-11,
+    "time_constant_current": 7e-4,
 }
+
+# Slopes of the signals (1/Å) for which the z-controller is simulated in steps that are short enough: 10 Hz/Å, and twice
+# the decay of a wave function.
+_SLOPES: Mapping[str, float] = {FREQUENCY_SHIFT.name: 10.0, CURRENT.name: 2.3}
+# Of the time in which the loop follows.
+_LONGEST_STEP = 0.25
+_SUBSTEPS = (8, 64)
 
 
 def controller_of(
@@ -74,7 +86,7 @@ def controller_of(
     return ZController(
         setpoint=setpoint,
         proportional=proportional,
-        integral=proportional / settings["time_constant"],
+        integral=_integral(channel, settings),
         # A frequency shift below zero is one of the attractive branch.
         retracts_above=current or setpoint > 0,
         bandwidth=bandwidth,
@@ -84,6 +96,25 @@ def controller_of(
     )
 
 
+def loop_steps(mode: str, settings: Mapping[str, float], interval: float, bandwidth: float) -> tuple[int, float]:
+    """Return how often the z-controller acts in each sample, and with which interval, in s.
+
+    In samples that are very long beside the time in which it follows, it acts at their beginning only: it has settled
+    by then, and longer steps would make it unstable.
+    """
+    channel = CONTROLLED[mode]
+    rate = _integral(channel, settings) * _SLOPES[channel]
+    longest = _LONGEST_STEP / rate if rate else math.inf
+    count = max(math.ceil(interval / longest), resolving_substeps(interval, bandwidth, *_SUBSTEPS))
+    count = min(count, _SUBSTEPS[1])
+    return count, min(interval / count, longest)
+
+
 def resolving_substeps(interval: float, bandwidth: float, slowest: int, fastest: int) -> int:
     """Return in how many parts a sample has to be cut to resolve a bandwidth, in Hz, within bounds."""
     return int(np.clip(np.ceil(8 * bandwidth * interval) if np.isfinite(bandwidth) else slowest, slowest, fastest))
+
+
+def _integral(channel: str, settings: Mapping[str, float]) -> float:
+    """Integral gain, in Å/s per unit of the error."""
+    return settings[f"proportional_{channel}"] / settings[f"time_constant_{channel}"] / ANGSTROM

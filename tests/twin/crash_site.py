@@ -23,7 +23,7 @@ from twinscope.journal import Entry, read
 from twinscope.ledger import JOURNAL
 from twinscope.remote import PyroTransport, _request
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent.parent)}
 FINAL = {"done", "failed", "aborted", "interrupted"}
 
 
@@ -61,12 +61,20 @@ class CrashSite:
 
     # ------------------------------------------------------------------ accidents
 
-    def kill_server(self) -> None:
+    def kill_server(self, again: float | None = None) -> None:
+        """Kill it, and perhaps once more some seconds after its next start."""
         session = self.transport._session
         request = uuid.uuid4().hex
         before = self.ask_for_control(request)
         self.server.kill()
         self.check_files("server")
+        if again is not None:
+            command = [sys.executable, "-m", "twinscope", "serve", "--data", str(self.data), *self._options(self._port)]
+            with subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+            ) as one:
+                time.sleep(again)
+                one.kill()
         self.server = self._started(self._port)
         assert self.transport.call("hello").result["instrument"] == "ramp"
         assert self.transport._session == session, "the session was not taken up again"
@@ -89,7 +97,7 @@ class CrashSite:
         self._client.kill()
         self._client.wait()
         self._client = self._new_client()
-        with self.scope.control(wait=5):
+        with self.control():
             # What it has begun goes on without it.
             self.wait_for(lambda: self.scope.state().status is Status.IDLE)
             self.check_files("client")
@@ -104,7 +112,7 @@ class CrashSite:
         time.sleep(seconds)
         assert self.scope.state().status is not Status.FAILED
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        with self.scope.control(wait=5):
+        with self.control():
             self.wait_for(lambda: self.scope.state().status is Status.IDLE)
             self.check_files("disk")
             self.check_that_it_works()
@@ -114,7 +122,7 @@ class CrashSite:
     def recover(self, kind: str) -> None:
         """Nothing moves until the operator has looked, then everything does."""
         assert self.scope.wait_ready(20)
-        with self.scope.control(wait=5):
+        with self.control():
             self.check_files(kind)
             assert self.scope.state().blocked is not None
             with contextlib.suppress(InterlockError):
@@ -161,6 +169,13 @@ class CrashSite:
 
     # ------------------------------------------------------------------ inside
 
+    @contextlib.contextmanager
+    def control(self) -> Iterator[None]:
+        """Take control as soon as the client lets go, or its lease is over."""
+        self.wait_for(lambda: self.scope.state().lease is None)
+        with self.scope.control(wait=5):
+            yield
+
     @staticmethod
     def of(kind: str, entries: list[Entry]) -> Iterator[Entry]:
         return (entry for entry in entries if entry.kind == kind)
@@ -187,15 +202,11 @@ class CrashSite:
             time.sleep(0.005)
 
     def _started(self, port: str) -> ServerProcess:
-        driver = [
-            "--driver",
-            "tests.twin.drivers_that_fail:TellsItsProcess",
-            "--set",
-            f"file={self._pid}",
-            "--set",
-            "rate=5",
-        ]
-        return start_server(self.data, "--port", port, *driver, PYTHONPATH=str(ROOT))
+        return start_server(self.data, *self._options(port), **ENVIRONMENT)
+
+    def _options(self, port: str) -> list[str]:
+        driver = ["--driver", "tests.twin.drivers_that_fail:TellsItsProcess"]
+        return ["--port", port, *driver, "--set", f"file={self._pid}", "--set", "rate=5"]
 
     def _new_client(self) -> "subprocess.Popen[bytes]":
         self._seed += 1

@@ -136,6 +136,11 @@ class OpensForEver(RampDriver):
         time.sleep(3600)
 
 
+class WithdrawsForEver(RampDriver):
+    def withdraw(self) -> None:
+        time.sleep(3600)
+
+
 class TellsItsProcess(RampDriver):
     """Writes the number of its process into a file, as soon as it is open."""
 

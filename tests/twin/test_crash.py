@@ -28,10 +28,12 @@ def test_a_hundred_crashes_lose_nothing_that_was_seen(tmp_path: Path) -> None:
     site = CrashSite(tmp_path, SEED)
     try:
         for kind in rounds:
-            time.sleep(chance.uniform(0, 0.25))
+            time.sleep(chance.uniform(0, 0.3))
             begin = time.monotonic()
             if kind == "fill_disk":
                 site.fill_disk(chance.choice((0, 1000, 5000, 20_000, 40_000)), chance.uniform(0, 0.2))
+            elif kind == "kill_server":
+                site.kill_server(chance.choice((None, None, chance.uniform(0, 1))))
             else:
                 getattr(site, kind)()
             seconds[kind] += time.monotonic() - begin

@@ -222,6 +222,15 @@ def test_an_instrument_can_be_closed_whose_driver_never_opens(served: Serve, mon
     assert time.monotonic() - begin < 5
 
 
+def test_an_instrument_can_be_closed_whose_driver_never_withdraws(served: Serve, monkeypatch) -> None:
+    monkeypatch.setattr(instrument, "_WITHDRAW_TIMEOUT", 0.3)
+    scope = served("WithdrawsForEver")
+    assert scope.wait_ready(20)
+    begin = time.monotonic()
+    scope.close()
+    assert time.monotonic() - begin < 5
+
+
 def test_what_a_driver_prints_goes_to_the_log(served: Serve, capfd: pytest.CaptureFixture[str]) -> None:
     scope = served("Prints")
     with scope.control():

@@ -95,7 +95,7 @@ def test_the_events_tell_the_whole_story_in_order(service, enter, ramp_driver) -
     scan = client("acquire", kind="scan", request=request)["metadata"]["id"]
     client.wait(scan)
     driver.signals["current"] = 1e-9
-    assert client.wait(client("set_signal", name="bias", value=0.2)["id"])["error"]["code"] == "interlock"
+    assert client.wait(client("set_signal", name="bias", value=0.2)["id"])["error"]["code"] == "trip"
     client.wait(client("emergency_stop", reason="enough")["id"])
     told = client("events", cursor=cursor, timeout=1.0)["events"]
     assert [event["number"] for event in told] == list(range(cursor["number"] + 1, cursor["number"] + 1 + len(told)))
@@ -105,7 +105,7 @@ def test_the_events_tell_the_whole_story_in_order(service, enter, ramp_driver) -
     assert (by_kind["lease"][0]["what"], by_kind["lease"][0]["purpose"]) == ("acquired", "a story")
     assert [job["state"] for job in by_kind["job"] if job["id"] == scan] == ["queued", "running", "done"]
     assert [traces["traces_done"] for traces in by_kind["traces"]] == [1, 2, 3]
-    assert by_kind["interlock"][0]["error"]["details"]["name"] == "current"
+    assert by_kind["trip"][0]["error"]["details"]["name"] == "current"
     assert by_kind["blocked"] == [{"reason": "emergency stop by ann: enough"}]
     revisions = [state["revision"] for state in by_kind["state"]]
     assert revisions == sorted(set(revisions))
@@ -161,7 +161,7 @@ def test_a_watcher_that_sleeps_is_told_what_it_missed_and_slows_nobody_down(inst
     assert scope.wait_ready(5)
     spent = []
     for watched in (False, True):
-        shared.events = EventLog(capacity=20)
+        shared.events = shared._board.events = EventLog(capacity=20)
         sleepers = [scope.events(timeout=0.0) for _ in range(20 if watched else 0)]
         begin = time.perf_counter()
         with scope.control():

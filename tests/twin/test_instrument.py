@@ -556,7 +556,7 @@ def test_an_abort_after_the_last_trace_changes_nothing(instrument, ramp_driver) 
 
 
 def test_old_acquisitions_leave_the_memory_and_stay_on_disk(ramp: twinscope.Microscope, monkeypatch) -> None:
-    monkeypatch.setattr("twinscope.instrument._KEPT_BYTES", 400)
+    monkeypatch.setattr("twinscope.job_book._KEPT_BYTES", 400)
     with ramp.control():
         acquisitions = []
         for _ in range(4):

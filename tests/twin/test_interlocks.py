@@ -337,6 +337,16 @@ def test_the_slew_of_a_sweep_is_its_span_in_its_time() -> None:
         rules.check_request(HERE, replace(spectra, sweep=Sweep(start=0, stop=1.5, points=1001)))
 
 
+def test_the_steps_of_a_sweep_are_limited_too() -> None:
+    rules = Interlocks(signals={"bias": SignalRule(max_step=0.25)})
+    spectra = SpectroscopyRequest(
+        swept="bias", positions=((0, 0),), sweep=Sweep(start=1, stop=-1, points=9), channels=("a",)
+    )
+    rules.check_request(HERE, spectra)
+    with refused({"name": "bias", "step": 0.5, "max_step": 0.25}, r"0\.5 between two points is more than 0\.25"):
+        rules.check_request(HERE, replace(spectra, sweep=Sweep(start=1, stop=-1, points=5)))
+
+
 # ---------------------------------------------------------------------- coarse motion, what can change a tip, trips
 
 

@@ -2,12 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import until
 from twinscope.errors import LeaseError, OutOfRangeError
 from twinscope.guard import Guard
 from twinscope.interlocks import Interlocks
@@ -20,19 +20,10 @@ FRAME = {"size": [2e-9, 2e-9]}
 
 
 def slow_scan(client: Any, on_lease_loss: str = "continue", lines: int = 100) -> str:
-    """Begin a scan of 50 ms per line on a clock in real time."""
-    request = {"frame": FRAME, "pixels": [2, lines], "channels": ["at_x"], "line_time": 0.05}
+    """Begin a scan of 20 ms per line on a clock in real time."""
+    request = {"frame": FRAME, "pixels": [2, lines], "channels": ["at_x"], "line_time": 0.02}
     began = client("acquire", kind="scan", request=request, on_lease_loss=on_lease_loss)
     return began["metadata"]["id"]
-
-
-def until(condition: Callable[[], Any], timeout: float = 3.0) -> Any:
-    """Wait for something to become true, and return it."""
-    end = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.01)
-    return found
 
 
 # ---------------------------------------------------------------------- the book alone
@@ -98,9 +89,9 @@ def test_a_lease_that_has_expired_is_good_for_nothing_but_stands_until_its_end_w
 def test_any_call_is_a_sign_of_life_and_those_of_others_are_none(service, enter) -> None:
     ours = service()
     ann, bob = enter(ours), enter(ours, name="bob")
-    ann.take(duration=0.3)
+    ann.take(duration=0.5)
     for _ in range(5):
-        time.sleep(0.1)
+        time.sleep(0.15)
         ann("state")
     assert bob("state")["lease"]["number"] == ann.lease
     until(lambda: bob("state")["lease"] is None)
@@ -175,8 +166,8 @@ def test_a_late_command_of_an_older_lease_is_refused_in_front_of_the_driver(ramp
 def test_what_becomes_of_a_scan_whose_lease_is_lost(service, enter, ramp_driver, policy: str, way: str) -> None:
     ours = service(ramp_driver(rate=1.0))
     ann, boss = enter(ours), enter(ours, "admin", name="boss")
-    ann.take(duration=0.15 if way == "expired" else 30)
-    scan = slow_scan(ann, policy, lines=8 if policy == "continue" else 1000)
+    ann.take(duration=0.4 if way == "expired" else 30)
+    scan = slow_scan(ann, policy, lines=30 if policy == "continue" else 1000)
     until(lambda: boss("acquisition", id=scan)["progress"]["traces_done"])
     if way == "broken":
         boss("break_lease")
@@ -202,7 +193,7 @@ def test_what_becomes_of_a_scan_whose_lease_is_lost(service, enter, ramp_driver,
 def test_who_waits_for_control_does_not_save_the_job_of_the_one_before(service, enter, ramp_driver) -> None:
     ours = service(ramp_driver(rate=1.0))
     ann, bob = enter(ours), enter(ours, name="bob")
-    ann.take(duration=0.1)
+    ann.take(duration=0.3)
     scan = slow_scan(ann, "abort_and_withdraw")
 
     def taken() -> bool:

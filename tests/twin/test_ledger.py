@@ -211,3 +211,21 @@ def test_with_a_full_disk_nothing_is_begun_but_the_tip_can_be_brought_to_safety(
     assert client.do("set_signal", name="bias", value=0.3, request_id="7")["state"] == "done"
     # No line was torn, none is missing in between.
     assert kinds(folder)[0] == "started"
+
+
+def test_a_long_journal_is_put_aside_and_nothing_that_matters_is_forgotten(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("twinscope.ledger._ROTATE_AT", 2000)
+    first = Ledger(tmp_path)
+    first.note("started")
+    for number in range(1, 21):
+        first.note("lease", number=number, what="acquired")
+    first.note("blocked", reason="the tip has fallen off")
+    first.note("stopped")
+    first.close()
+    Ledger(tmp_path).close()
+    (aside,) = tmp_path.glob("journal-*.jsonl")
+    assert sum(1 for _ in read(aside)) == 23
+    again = Ledger(tmp_path)
+    assert (again.recovered.last_lease, again.recovered.blocked) == (20, "the tip has fallen off")
+    assert [entry.kind for entry in read(tmp_path / "journal.jsonl")] == ["continued"]
+    again.close()

@@ -2,32 +2,26 @@
 
 import json
 import math
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import twinscope
+from tests.conftest import until
 from twinscope.capabilities import Capabilities
 from twinscope.errors import (
     BusyError,
-    DriverError,
     ForbiddenError,
     InterlockError,
     InvalidRequestError,
     LeaseError,
-    OutcomeUnknownError,
     OutOfRangeError,
     TwinscopeError,
 )
 from twinscope.ledger import Ledger
-from twinscope.local import LocalTransport
 from twinscope.requests import PathRequest, ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
 from twinscope.service import Service
 from twinscope.state import Position, Reading, TipState
@@ -49,13 +43,6 @@ LOOKING = {
 }
 
 FOR_ADMINS = {"break_lease", "oracle"}
-
-
-def until(condition: Callable[[], Any], timeout: float = 3.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.005)
 
 
 def unchanged(client: Any) -> dict[str, Any]:
@@ -328,266 +315,6 @@ def test_a_script_checks_before_it_acts(ramp: twinscope.Microscope) -> None:
         assert ramp.jobs() == []
     with pytest.raises(LeaseError, match="control"):
         ramp.check("move_to", x=NM)
-
-
-# ---------------------------------------------------------------------- once and only once
-
-
-def test_a_repeated_request_moves_the_tip_once(service, enter, ramp_driver) -> None:
-    driver = ramp_driver()
-    client = enter(service(driver))
-    client.take()
-    answers = [client("move_to", x=NM, request_id="r1") for _ in range(3)]
-    client.wait(answers[0]["id"])
-    assert answers[1:] == answers[:1] * 2
-    assert [call[0] for call in driver.calls] == ["move_to"]
-    client.wait(client("move_to", x=NM, request_id="r2")["id"])
-    assert len(driver.calls) == 2
-    with pytest.raises(InvalidRequestError, match="'r1' was used for another request"):
-        client("move_to", x=2 * NM, request_id="r1")
-    with pytest.raises(InvalidRequestError, match="'r1' was used for another request"):
-        client("approach", request_id="r1")
-
-
-def test_a_dry_run_does_not_use_up_a_request(service, enter, ramp_driver) -> None:
-    driver = ramp_driver()
-    client = enter(service(driver))
-    client.take()
-    assert client("move_to", x=NM, request_id="r1", dry_run=True) is None
-    client.wait(client("move_to", x=NM, request_id="r1")["id"])
-    assert len(driver.calls) == 1
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_request_from_eight_threads_at_once_is_carried_out_once(service, enter, ramp_driver, fails: bool) -> None:
-    driver = ramp_driver()
-    client = enter(service(driver))
-    client.take()
-    answers: list[Any] = []
-    gate = threading.Barrier(8)
-
-    def ask() -> None:
-        gate.wait()
-        try:
-            answers.append(client("move_to", x=1.0 if fails else NM, request_id="r1"))
-        except OutOfRangeError as exc:
-            answers.append(exc)
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == 8
-    if fails:
-        assert all(isinstance(answer, OutOfRangeError) and answer is answers[0] for answer in answers)
-        assert client("jobs") == []
-    else:
-        assert len({answer["id"] for answer in answers}) == 1
-        client.wait(answers[0]["id"])
-        assert len(driver.calls) == 1
-
-
-def test_a_repeated_request_is_answered_across_a_restart(service, enter, ramp_driver, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    first = service(None, Ledger(data))
-    client = enter(first)
-    lease = client("acquire_lease", purpose="", duration=10.0, request_id="lease")
-    client.lease = lease["lease"]
-    move = client("move_to", x=NM, request_id="good")
-    client.wait(move["id"])
-    scan = client("acquire", **ACQUIRE, request_id="scan")
-    client.wait(scan["metadata"]["id"])
-    with pytest.raises(OutOfRangeError) as refused:
-        client("move_to", x=1.0, request_id="bad")
-    first._instrument.close()
-
-    driver = ramp_driver()
-    second = service(driver, Ledger(data))
-    again = enter(second, session=client.session.id)
-    again.lease = client.lease
-    assert again.session.label == client.session.label
-    assert again("acquire_lease", purpose="", duration=10.0, request_id="lease") == lease
-    assert again("state")["lease"] is None
-    assert again("move_to", x=NM, request_id="good") == move
-    answer = again("acquire", **ACQUIRE, request_id="scan")
-    assert answer["metadata"]["id"] == scan["metadata"]["id"]
-    assert answer == json.loads(json.dumps(answer))
-    with pytest.raises(OutOfRangeError, match="x = 1 m") as repeated:
-        again("move_to", x=1.0, request_id="bad")
-    assert repeated.value.to_dict() == refused.value.to_dict()
-    with pytest.raises(InvalidRequestError, match="was used for another request"):
-        again("move_to", x=2 * NM, request_id="good")
-    assert driver.calls == []
-    # Of someone else it is another request: without a lease, it is refused.
-    with pytest.raises(LeaseError):
-        enter(second, name="eve", session=client.session.id)("move_to", x=NM, request_id="good")
-
-
-def test_a_request_that_the_restart_cut_off_has_an_unknown_outcome(service, enter, ramp_driver, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    first = service(None, Ledger(data))
-    client = enter(first)
-    client.take()
-    journal = (data / "journal.jsonl").read_bytes()
-    client.wait(client("move_to", x=NM, request_id="r1")["id"])
-    first._instrument.close()
-    lines = (data / "journal.jsonl").read_bytes()[len(journal) :].splitlines(keepends=True)
-    assert b'"kind":"request"' in lines[0]
-    # As if the server had been killed right after it had written down what it was about to do.
-    (data / "journal.jsonl").write_bytes(journal + lines[0])
-    driver = ramp_driver()
-    again = enter(service(driver, Ledger(data)), session=client.session.id)
-    again.lease = client.lease
-    for _ in range(2):
-        with pytest.raises(OutcomeUnknownError, match="look at the state"):
-            again("move_to", x=NM, request_id="r1")
-    assert driver.calls == []
-
-
-@pytest.mark.parametrize("reason", [b"\xff", math.nan, ["a", (1, {2: b"x"})], np.float32(1.5), None])
-def test_an_emergency_stop_does_not_depend_on_what_was_given_as_its_reason(
-    service, enter, tmp_path: Path, reason: Any
-) -> None:
-    client = enter(service(None, Ledger(tmp_path)), "observer")
-    job = client("emergency_stop", reason=reason, request_id="r1")
-    assert client.wait(job["id"])["state"] == "done"
-    assert client("state")["tip"] == "withdrawn"
-
-
-# ---------------------------------------------------------------------- stops at inconvenient moments
-
-
-def test_what_waits_for_the_driver_to_open_is_not_begun_after_an_emergency_stop(service, enter, ramp_driver) -> None:
-    warm = threading.Event()
-
-    class Slow(ramp_driver):
-        def open(self) -> None:
-            warm.wait(20)
-
-    driver = Slow()
-    client = enter(service(driver))
-    client.take()
-    move = client("move_to", x=5 * NM)["id"]
-    stop = client("emergency_stop")["id"]
-    assert client("state")["status"] == "warming"
-    warm.set()
-    assert client.wait(move)["state"] == "aborted"
-    assert client.wait(stop)["state"] == "done"
-    # The only motion was the withdrawal.
-    assert [call[1:4] for call in driver.calls if call[0] == "move_to"] == [(0.0, 0.0, 1e-6)]
-
-
-def test_a_driver_that_has_failed_can_still_be_restarted_after_an_emergency_stop(
-    service, enter, ramp_driver, monkeypatch
-) -> None:
-    monkeypatch.setattr("twinscope.worker._RETRIES", (0.0,))
-
-    class Broken(ramp_driver):
-        broken = True
-
-        def open(self) -> None:
-            if self.broken:
-                raise OSError("no controller")
-
-    driver = Broken()
-    client = enter(service(driver))
-    until(lambda: client("state")["status"] == "failed")
-    stopped = client.wait(client("emergency_stop")["id"])
-    assert (stopped["state"], stopped["error"]["code"]) == ("failed", "driver")
-    assert client("state")["status"] == "failed"
-    client.take()
-    failed = client.do("restart")
-    assert (failed["state"], failed["error"]["message"]) == ("failed", "OSError: no controller")
-    assert client("state")["status"] == "failed"
-    driver.broken = False
-    assert client.do("restart")["state"] == "done"
-    assert client("state")["status"] == "idle"
-    client("acknowledge")
-    assert client.do("move_to", x=NM)["state"] == "done"
-
-
-def test_a_withdrawal_that_was_stopped_is_not_taken_for_one(service, enter, ramp_driver) -> None:
-    class Stoppable(ramp_driver):
-        def withdraw(self) -> None:
-            self.move_to(self.position.x, self.position.y, 1e-6)
-            if self.position.z == 1e-6:
-                self.tip = TipState.WITHDRAWN
-
-    driver = Stoppable(rate=0.1)
-    client = enter(service(driver))
-    client.take()
-    job = client("withdraw")["id"]
-    until(lambda: driver.calls)
-    driver.stop()
-    stopped = client.wait(job)
-    assert stopped["state"] == "aborted"
-    assert "the withdrawal was stopped" in stopped["error"]["message"]
-    driver.clock.rate = math.inf
-    assert client.do("withdraw")["state"] == "done"
-    assert client("state")["tip"] == "withdrawn"
-
-
-def test_after_its_end_an_instrument_says_so(service, enter) -> None:
-    ours = service()
-    client = enter(ours)
-    client.take()
-    ours._instrument.close()
-    assert client("state")["status"] == "closed"
-    with pytest.raises(DriverError, match="is closed"):
-        client("move_to", x=NM)
-    with pytest.raises(DriverError, match="is closed"):
-        client("emergency_stop")
-
-
-# ---------------------------------------------------------------------- trips
-
-
-class _Tripping:
-    """Mixed into a driver: from the third trace on, `at_z` is far out."""
-
-    def trace(self, index: int) -> dict[str, np.ndarray]:
-        values = super().trace(index)
-        return values | {"at_z": np.full_like(values["at_x"], 1.0 if index >= 2 else 0.0)}
-
-
-@pytest.mark.parametrize("channels", [["at_x"], ["at_x", "at_z"]])
-def test_a_trip_in_mid_scan_withdraws_and_keeps_what_was_measured(instrument, ramp_driver, channels) -> None:
-    driver = type("Tripping", (_Tripping, ramp_driver), {})()
-    scope = twinscope.Microscope(transport=LocalTransport(instrument(driver, trips={"at_z": [None, 0.5]})))
-    with scope.control():
-        scan = scope.scan(frame=ScanFrame(size=(2 * NM, 2 * NM)), pixels=(2, 9), channels=channels)
-        with pytest.raises(InterlockError, match=r"at_z reached 1, allowed are -inf to 0\.5: the tip was withdrawn"):
-            scan.result(timeout=5)
-        partial = scan.partial()
-        assert list(partial) == channels
-        assert partial.metadata["traces_done"] == 3
-        assert np.isfinite(partial["at_x"].values[:3]).all()
-        assert np.isnan(partial["at_x"].values[3:]).all()
-        state = scope.state()
-        assert (state.tip, state.status) == (TipState.WITHDRAWN, twinscope.Status.IDLE)
-        # The operator may go on, and is not blocked: the rule has done what it is there for.
-        scope.approach()
-    on_disk = twinscope.load(scan.file)
-    assert list(on_disk) == channels
-    assert (on_disk.metadata["state"], on_disk.metadata["traces_done"]) == ("failed", 3)
-
-
-def test_a_trip_while_nothing_is_done_withdraws_once(service, enter, ramp_driver, monkeypatch) -> None:
-    monkeypatch.setattr("twinscope.worker._IDLE_INTERVAL", 0.02)
-    driver = ramp_driver()
-    client = enter(service(driver, trips={"current": [None, 1e-10]}))
-    assert client("wait_ready", timeout=5.0)
-    cursor = client("events")["cursor"]
-    driver.signals["current"] = 1e-9
-    until(lambda: client("state")["tip"] == "withdrawn")
-    time.sleep(0.1)
-    assert client("state")["signals"]["current"] == 1e-9
-    events = client("events", cursor=cursor)["events"]
-    assert [event["data"]["error"]["details"]["value"] for event in events if event["kind"] == "interlock"] == [1e-9]
-    assert [call[0] for call in driver.calls] == ["move_to"]
 
 
 # ---------------------------------------------------------------------- plain data
