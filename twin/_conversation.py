@@ -226,8 +226,8 @@ def _introduction(data: Any) -> Mapping[str, Any]:
 
 def _answer(content: Mapping[str, Any], payload: bytes | memoryview = b"") -> Message:
     answer = Message(protocol.MSG_RESULT, pack(content), payload)
-    if answer.size > _pyro.MESSAGE_LIMIT:
-        raise ValueError(f"the answer takes {answer.size} bytes, at most {_pyro.MESSAGE_LIMIT} can be sent")
+    if answer.size > _pyro.ANSWER_LIMIT:
+        raise ValueError(f"the answer takes {answer.size} bytes, at most {_pyro.ANSWER_LIMIT} can be sent")
     return answer
 
 

@@ -52,6 +52,10 @@ def receive(connection: Connection) -> Any:
     return msgpack.unpackb(connection.recv_bytes())
 
 
+LOOKING = ("read", "truth", "poll")
+"""Commands that begin nothing. The others are counted on both sides, so that a stop that comes late hits nothing new."""
+
+
 class ControlThread:
     """In the driver's process: stops the driver when the server says so, or is gone, and ends a process that hangs.
 
@@ -64,12 +68,15 @@ class ControlThread:
     ----------
     guard
         The driver, as soon as there is one.
+    begun
+        How many commands have been begun.
     gone
         Set when the server is gone, or is done with this process.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.guard: Guard | None = None
+        self.begun = 0
         self.gone = threading.Event()
         self._connection = connection
         self._resting = threading.Event()
@@ -109,8 +116,9 @@ class ControlThread:
             faulthandler.dump_traceback_later(_STUCK, exit=True)
         if not self._connection.poll(_BEAT):
             return True
-        (message,) = receive(self._connection)
-        if message == "stop":
+        message, begun = receive(self._connection)
+        # What the server has begun since it said so is something else.
+        if message == "stop" and begun >= self.begun:
             self._stop()
         send(self._connection, "pong")
         return bool(message != "end")

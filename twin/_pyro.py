@@ -17,6 +17,8 @@ import msgpack
 import numpy as np
 from Pyro5 import protocol
 
+from twinscope.protocol import CHUNK
+
 OBJECT_ID = "twinscope"
 """Name of the one object that a server offers."""
 
@@ -24,7 +26,10 @@ METHOD = "call"
 """Its one method."""
 
 MESSAGE_LIMIT = 8 * 2**20
-"""Most bytes of a message between those who know each other."""
+"""Most bytes of a message that a server takes from those it knows."""
+
+ANSWER_LIMIT = MESSAGE_LIMIT + CHUNK
+"""Most bytes of an answer."""
 
 HANDSHAKE_LIMIT = 2**16
 """Most bytes of the message with which a connection introduces itself."""
@@ -123,8 +128,17 @@ class Connection:
         for part in [b"".join(parts)] if message.size <= _JOINED else parts:
             self._socket.sendall(part)
 
-    def receive(self, limit: int, timeout: float) -> Message:
+    def receive(self, limit: int, timeout: float, into: memoryview | None = None) -> Message:
         """Wait for a message.
+
+        Parameters
+        ----------
+        limit
+            Most bytes that it may have.
+        timeout
+            s.
+        into
+            Where its payload is to be written, if it fits: then it is there when this returns, without a copy.
 
         Raises
         ------
@@ -143,12 +157,21 @@ class Connection:
             raise ProtocolError(
                 f"a message of {length + annotations} bytes is too long: at most {limit} are taken here"
             )
-        content = self._exactly(annotations + length)
+        fits = into is not None and _ANNOTATION.size < annotations <= len(into) + _ANNOTATION.size
+        if fits:
+            assert into is not None
+            label = self._exactly(_ANNOTATION.size)
+            payload = self._filled(into[: annotations - _ANNOTATION.size])
+            _check_label(label, len(payload))
+            body = self._exactly(length)
+        else:
+            content = self._exactly(annotations + length)
+            payload, body = _payload(content[:annotations]), content[annotations:]
         if serializer != _MSGPACK:
             raise ProtocolError(f"serializer {serializer} was used: only msgpack is accepted here")
         if flags & ~(protocol.FLAGS_CORR_ID | protocol.FLAGS_EXCEPTION):
             raise ProtocolError("only plain calls are taken here: not compressed, batched or without an answer")
-        return Message(kind, content[annotations:], _payload(content[:annotations]), sequence, flags)
+        return Message(kind, body, payload, sequence, flags)
 
     def hang_up(self) -> None:
         """Disconnect, from any thread; whoever waits for a message gets an OSError."""
@@ -174,9 +197,11 @@ class Connection:
 
     def _exactly(self, size: int) -> memoryview:
         # A bytearray would be filled with zeros first, which takes as long as copying it.
-        content = np.empty(size, np.uint8).data
+        return self._filled(np.empty(size, np.uint8).data)
+
+    def _filled(self, content: memoryview) -> memoryview:
         done = 0
-        while done < size:
+        while done < len(content):
             count = self._socket.recv_into(content[done:])
             if count == 0:
                 raise ConnectionResetError("the other side has closed the connection")
@@ -188,11 +213,16 @@ def _payload(annotations: memoryview) -> memoryview:
     """Return the bytes beside a body; anything but them is refused."""
     if not annotations:
         return annotations
-    if len(annotations) >= _ANNOTATION.size:
-        name, length = _ANNOTATION.unpack_from(annotations)
-        if name == _PAYLOAD and length == len(annotations) - _ANNOTATION.size:
-            return annotations[_ANNOTATION.size :]
-    raise ProtocolError("the annotations of the message are not known here")
+    if len(annotations) < _ANNOTATION.size:
+        raise ProtocolError("the annotations of the message are cut short")
+    _check_label(annotations, len(annotations) - _ANNOTATION.size)
+    return annotations[_ANNOTATION.size :]
+
+
+def _check_label(label: memoryview, length: int) -> None:
+    name, said = _ANNOTATION.unpack_from(label)
+    if (name, said) != (_PAYLOAD, length):
+        raise ProtocolError("the annotations of the message are not known here")
 
 
 def pack(value: Any) -> bytes:

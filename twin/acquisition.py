@@ -10,7 +10,7 @@ import numpy as np
 
 from twinscope.capabilities import BYTES_PER_VALUE, Channel
 from twinscope.errors import TwinscopeError
-from twinscope.protocol import LONGEST_WAIT, Transport
+from twinscope.protocol import CHUNK, LONGEST_WAIT, Reply, Transport
 from twinscope.requests import ScanRequest, TraceAddress
 from twinscope.results import Profile, Scan, Spectrum, assemble, request_of
 from twinscope.state import JobState
@@ -82,7 +82,8 @@ class Acquisition:
         self.request = request_of(metadata)
         self.channels = tuple(Channel(**channel) for channel in metadata["channels"])
         shape = (self.request.trace_count, len(self.channels), self.request.trace_length)
-        self._traces = np.full(shape, np.nan, dtype="<f4")
+        # What was not fetched is not filled either: touching so much memory takes as long as fetching it.
+        self._traces = np.empty(shape, dtype="<f4")
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -166,6 +167,7 @@ class Acquisition:
             "traces_done": self._fetched,
         }
         traces = self._traces if self._is_over else self._traces.copy()
+        traces[self._fetched :] = np.nan
         return assemble(self.request, self.channels, traces, metadata)
 
     def pause(self) -> None:
@@ -199,12 +201,29 @@ class Acquisition:
     def _pull(self, timeout: float) -> None:
         """Fetch what is new, waiting up to `timeout` seconds when there is nothing."""
         offset = self._bytes
-        reply = self._transport.call("pull", {"id": self.id, "offset": offset, "timeout": timeout})
+        known = self._status["traces_done"] * self._trace_bytes
+        starts = range(offset, known, CHUNK)
+        if len(starts) < 2:
+            reply = self._transport.call("pull", {"id": self.id, "offset": offset, "timeout": timeout})
+            self._take(offset, reply)
+            return
+        # Much is there already: the requests need not wait for each other, nor the bytes be copied.
+        space = self._traces.reshape(-1).view(np.uint8).data
+        requests = [{"id": self.id, "offset": start, "timeout": 0} for start in starts]
+        views = [space[start : start + CHUNK] for start in starts]
+        for start, reply in zip(starts, self._transport.fetch("pull", requests, views), strict=True):
+            self._take(start, reply)
+
+    def _take(self, offset: int, reply: Reply) -> None:
+        """Keep the bytes of an answer; several threads may fetch the same at once, and none may be counted twice."""
         end = offset + len(reply.payload)
-        # Several threads may fetch the same part at once: it is the same bytes, and none may be counted twice.
+        space = self._traces.reshape(-1).view(np.uint8)
+        received = np.frombuffer(reply.payload, np.uint8)
         with self._lock:
-            self._traces.reshape(-1).view(np.uint8)[offset:end] = np.frombuffer(reply.payload, np.uint8)
-            self._bytes = max(self._bytes, end)
+            if not np.may_share_memory(received, space):
+                space[offset:end] = received
+            if offset <= self._bytes:
+                self._bytes = max(self._bytes, end)
             if not self._is_over:
                 self._status = reply.result
 

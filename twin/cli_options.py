@@ -1,15 +1,17 @@
-"""What several commands share: their options, how these are read, and how values are written for people."""
+"""What several commands share: their options, how these are read, and how results are told."""
 
 import argparse
+import json
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from twinscope.acquisition import Acquisition
     from twinscope.microscope import Microscope
     from twinscope.remote import PyroTransport
 
@@ -136,13 +138,29 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key.strip(), value
 
 
-# ---------------------------------------------------------------------- writing values
+# ---------------------------------------------------------------------- telling people
 
 
-def quantity(unit: str, *values: float) -> str:
+def follow(acquisition: "Acquisition") -> None:
+    """Show a progress bar until an acquisition is over."""
+    from tqdm import tqdm
+
+    for _ in tqdm(acquisition.lines(), total=len(acquisition), unit="line", desc=acquisition.request.kind):
+        pass
+
+
+def plain_text(fields: Mapping[str, Any]) -> str:
+    """Write plain data in a line: ``name=value`` for each."""
+    return " ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in fields.items()
+    )
+
+
+def quantity(unit: str, *values: float, between: str = " to ") -> str:
     """Write values with one prefix for all of them: "-50 to 50 nm"."""
     scale, unit = _scale(unit, max(abs(value) for value in values))
-    text = " to ".join(f"{value / scale:.5g}" for value in values)
+    text = between.join(f"{value / scale:.5g}" for value in values)
     return f"{text} {unit}".strip()
 
 

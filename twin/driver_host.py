@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from twinscope import file_lock
-from twinscope._driver_line import ControlThread, receive, send
+from twinscope._driver_line import LOOKING, ControlThread, receive, send
 from twinscope.drivers import registry
 from twinscope.errors import ConfigurationError, DriverError, TwinscopeError
 from twinscope.guard import Guard
@@ -131,6 +131,7 @@ class _Host:
         # What a dead server has left in the pipe is not begun any more.
         if self._control.gone.is_set():
             raise _ServerGoneError
+        self._control.begun += command not in LOOKING
         return command, fence, arguments
 
     def _send(self, *message: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from twinscope import driver_host
-from twinscope._driver_line import receive, send
+from twinscope._driver_line import LOOKING, receive, send
 from twinscope.capabilities import Capabilities
 from twinscope.drivers.base import TraceSink
 from twinscope.errors import DriverDiedError, DriverError, TwinscopeError
@@ -124,7 +124,7 @@ class DriverProcess:
 
     def stop(self) -> None:
         """Stop what is in progress; a process that is gone stands still."""
-        self._lifeline.tell("stop")
+        self._lifeline.tell("stop", self._begun)
 
     def kill(self) -> bool:
         """End the process; who waits for its answer sees that."""
@@ -142,6 +142,7 @@ class DriverProcess:
         self._process = context.Process(
             target=driver_host.main, args=(commands, control, *self._arguments), name="twinscope-driver"
         )
+        self._begun = 0
         self._process.start()
         # Only when no copy is left here does the end of the process close the connection.
         commands.close()
@@ -174,6 +175,7 @@ class DriverProcess:
     # ------------------------------------------------------------------ commands
 
     def _call(self, command: str, fence: int | None, **arguments: Any) -> Any:
+        self._begun += command not in LOOKING
         try:
             send(self._commands, command, fence, arguments)
         except OSError as exc:
@@ -233,11 +235,11 @@ class _Lifeline:
         for target in (self._ping, self._listen):
             threading.Thread(target=target, name="driver's lifeline", daemon=True).start()
 
-    def tell(self, message: str) -> bool:
-        """Send a message; False when nobody is there any more."""
+    def tell(self, message: str, begun: int = 0) -> bool:
+        """Send a message about the first `begun` commands; False when nobody is there any more."""
         with self._speaking:
             try:
-                send(self._connection, message)
+                send(self._connection, message, begun)
             except OSError:
                 return False
             return True

@@ -41,7 +41,7 @@ class EventLog:
         How many events are kept.
     """
 
-    def __init__(self, capacity: int = 10_000) -> None:
+    def __init__(self, capacity: int = 4096) -> None:
         self._events: deque[Event] = deque(maxlen=capacity)
         self._last = 0
         self._changed = threading.Condition()

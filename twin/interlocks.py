@@ -307,9 +307,10 @@ class Interlocks(PlainData):
 
 
 def _trip(name: str, window: Any) -> tuple[float | None, float | None]:
-    low, high = (
-        None if end is None else _checks.finite(f"trips.{name}", end) for end in _checks.pair(f"trips.{name}", window)
-    )
+    bottom, top = _checks.pair(f"trips.{name}", window)
+    # A file in TOML has no None, but infinities.
+    low = None if bottom in (None, -math.inf) else _checks.finite(f"trips.{name}", bottom)
+    high = None if top in (None, math.inf) else _checks.finite(f"trips.{name}", top)
     if low is not None and high is not None and low >= high:
         raise InvalidRequestError(f"trips.{name} is {window!r}: expected (low, high) with low below high")
     return low, high

@@ -1,7 +1,7 @@
 """Making instruments: for a client in the same process, and for a server."""
 
 import getpass
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,6 +37,16 @@ class LocalTransport:
     ) -> Reply:
         """Carry out a verb."""
         return self._service.call(self._session, name, parameters, lease=lease, dry_run=dry_run)
+
+    def fetch(self, name: str, parameters: Sequence[Mapping[str, Any]], into: Sequence[memoryview]) -> Iterator[Reply]:
+        """Carry out a verb that reads with each of several parameters."""
+        for given, view in zip(parameters, into, strict=True):
+            reply = self.call(name, given)
+            payload = memoryview(reply.payload)
+            if len(payload) <= len(view):
+                view[: len(payload)] = payload
+                payload = view[: len(payload)]
+            yield Reply(reply.result, payload)
 
     def close(self) -> None:
         """Shut the instrument down."""

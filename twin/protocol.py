@@ -1,6 +1,6 @@
 """What client and server agree on, whatever carries it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -8,8 +8,8 @@ from typing import Any, Protocol
 VERSION = 2
 """Number of the protocol: it grows when older clients cannot understand it any more."""
 
-CHUNK = 2**20
-"""Most bytes of data in one reply: larger messages are slower and take more memory on both sides."""
+CHUNK = 2**24
+"""Most bytes of data in one reply: with smaller ones the requests cost more than the bytes, larger ones gain nothing."""
 
 LONGEST_WAIT = 5.0
 """Longest time, in s, that one call may wait: a longer wait is several calls, so that no connection looks dead."""
@@ -47,6 +47,14 @@ class Transport(Protocol):
             Number of the lease that the caller holds.
         dry_run
             Only check whether it could be done now.
+        """
+        ...
+
+    def fetch(self, name: str, parameters: Sequence[Mapping[str, Any]], into: Sequence[memoryview]) -> Iterator[Reply]:
+        """Carry out a verb that reads with each of several parameters, in their order.
+
+        Several requests may be on their way at once. The payload of each answer is in the view that stands in its
+        place when the answer is given; one that does not fit there is elsewhere.
         """
         ...
 

@@ -1,10 +1,11 @@
 """The client's way to a server: a transport over the protocol of Pyro5."""
 
+import itertools
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # In s, between attempts to reach a server that was there before.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
+# Requests that are on their way at once when much is fetched: the server need not wait for us.
+_AHEAD = 4
 
 
 class PyroTransport:
@@ -91,10 +94,31 @@ class PyroTransport:
             When the server does not answer, or does not come back after the connection was lost.
         """
         envelope = {"request_id": uuid.uuid4().hex, "lease": lease, "dry_run": dry_run}
-        content, payload = self._answered(_request(name, parameters, envelope))
-        if "error" in content:
-            raise TwinscopeError.from_dict(content["error"])
-        return Reply(content["result"], payload)
+        return _reply(*self._answered(_request(name, parameters, envelope)))
+
+    def fetch(self, name: str, parameters: Sequence[Mapping[str, Any]], into: Sequence[memoryview]) -> Iterator[Reply]:
+        """Carry out a verb that reads with each of several parameters, with several requests on their way at once.
+
+        Raises
+        ------
+        TwinscopeError
+            As :meth:`call`.
+        """
+        done = 0
+        connection = self._taken()
+        whole = False
+        try:
+            for reply in self._streamed(connection, name, parameters, into):
+                done += 1
+                yield reply
+            whole = True
+        except OSError as exc:
+            log.info("the connection to %s is lost (%s): going on one by one", self.uri, exc)
+        finally:
+            # Answers to what was asked before an interruption must not be taken for others.
+            self._put_back(connection) if whole else self._drop(connection)
+        for given in parameters[done:]:
+            yield self.call(name, given)
 
     def close(self) -> None:
         """Close all connections."""
@@ -126,16 +150,31 @@ class PyroTransport:
                 log.info("the connection to %s is lost (%s): asking again", self.uri, exc)
                 time.sleep(pause)
 
+    def _streamed(
+        self,
+        connection: Connection,
+        name: str,
+        parameters: Sequence[Mapping[str, Any]],
+        into: Sequence[memoryview],
+    ) -> Iterator[Reply]:
+        """Ask ahead of the answers; what goes wrong with one ends all."""
+        requests = (_request(name, given, {}) for given in parameters)
+        for request in itertools.islice(requests, _AHEAD):
+            connection.send(request, self._timeout)
+        for view in into:
+            answer = connection.receive(_pyro.ANSWER_LIMIT, self._timeout + LONGEST_WAIT, view)
+            for request in itertools.islice(requests, 1):
+                connection.send(request, self._timeout)
+            yield _reply(_content(answer), answer.payload)
+
     def _asked(self, request: Message) -> tuple[Mapping[str, Any], bytes | memoryview]:
         connection = self._taken()
         answered = False
         try:
             connection.send(request, self._timeout)
             # The server may take its time to wait before it answers.
-            answer = connection.receive(_pyro.MESSAGE_LIMIT, self._timeout + LONGEST_WAIT)
-            content = unpack(answer.body)
-            if not (isinstance(content, dict) and content.keys() & {"result", "error"}):
-                raise ProtocolError(f"the answer is {content!r:.200}")
+            answer = connection.receive(_pyro.ANSWER_LIMIT, self._timeout + LONGEST_WAIT)
+            content = _content(answer)
             answered = True
             return content, answer.payload
         finally:
@@ -209,6 +248,19 @@ def _request(name: str, parameters: Mapping[str, Any], envelope: Mapping[str, An
             f"the parameters of {name} take {len(body)} bytes: at most {_pyro.MESSAGE_LIMIT} can be sent; ask for less"
         )
     return Message(protocol.MSG_INVOKE, body)
+
+
+def _content(answer: Message) -> Mapping[str, Any]:
+    content = unpack(answer.body)
+    if not (isinstance(content, dict) and content.keys() & {"result", "error"}):
+        raise ProtocolError(f"the answer is {content!r:.200}")
+    return content
+
+
+def _reply(content: Mapping[str, Any], payload: bytes | memoryview) -> Reply:
+    if "error" in content:
+        raise TwinscopeError.from_dict(content["error"])
+    return Reply(content["result"], payload)
 
 
 def _pauses() -> Iterator[float]:

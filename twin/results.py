@@ -216,7 +216,9 @@ def assemble(
     if not isinstance(request, ScanRequest):
         found = {c.name: ChannelData(c.name, c.unit, c.quantity, traces[:, i], axes) for i, c in enumerate(channels)}
         return (
-            Profile(request, found, metadata) if isinstance(request, PathRequest) else Spectrum(request, found, metadata)
+            Profile(request, found, metadata)
+            if isinstance(request, PathRequest)
+            else Spectrum(request, found, metadata)
         )
     space = _in_space(request, traces)
     recorded = {}

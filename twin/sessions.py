@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -13,6 +13,7 @@ from twinscope.errors import ConfigurationError, ForbiddenError, InvalidRequestE
 
 # A client repeats a request within seconds after it has lost the connection: these many answers are enough.
 _KEPT_ANSWERS = 256
+_KEPT_IN_ALL = 4096
 KEPT_SESSIONS = 1000
 """How many sessions are remembered; those that began first are forgotten first."""
 
@@ -151,6 +152,7 @@ class SessionBook:
         self._on_new = on_new
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._remembered = dict(remembered or {})
+        self._answered: deque[tuple[Session, str]] = deque()
         self._lock = threading.Lock()
 
     def enter(self, identity: Identity, client: str, session_id: str | None = None) -> Session:
@@ -181,6 +183,10 @@ class SessionBook:
             first = answer is None
             if answer is None:
                 answer = session.expect(request_id, fingerprint)
+                self._answered.append((session, request_id))
+                while len(self._answered) > _KEPT_IN_ALL:
+                    oldest, forgotten = self._answered.popleft()
+                    oldest.answers.pop(forgotten, None)
         if answer.fingerprint != fingerprint:
             raise InvalidRequestError(f"the request id {request_id!r} was used for another request: make a new one")
         if not first:

@@ -176,7 +176,8 @@ class Body:
         """
         x, y, z = position[:, None]
         (reached,), _ = self.follow(Motion(x, y, None if controlled else z, None, 0.0), now, condition)
-        return reached + np.array([0.0, 0.0, z[0] if controlled else 0.0])
+        reached[2] += z[0] if controlled else 0.0
+        return np.asarray(reached)
 
     def at_rest(self, condition: Condition, z: float) -> Condition:
         """Return a condition in which the piezo of z has come to rest at a height, in m.

@@ -11,7 +11,8 @@ from twinscope.drivers.simulator.signals import resolving_substeps
 from twinscope.drivers.simulator.units import ANGSTROM
 from twinscope.kernels import Cantilever, frequency_noise, phase_locked_loop
 
-_MOST_SUBSTEPS = 64
+# A sample is a mean: with fewer parts the noise behind the loop would be aliased into it.
+_SUBSTEPS = (4, 64)
 
 
 class Detector:
@@ -57,9 +58,8 @@ class Detector:
             Numbers of the acquisition and of the trace.
         """
         bandwidth = self._realism.pll_bandwidth
-        # Without a loop each sample is a mean, over which the mains must not be aliased.
         resolved = bandwidth or self._realism.mains_frequency * len(self._realism.hum)
-        substeps = resolving_substeps(interval, resolved, 1, _MOST_SUBSTEPS)
+        substeps = resolving_substeps(interval, resolved, *_SUBSTEPS) if resolved else 1
         count, step = len(shift) * substeps, interval / substeps
         series = np.repeat(shift, substeps) + self.shift_noise(count, step, begin, key)
         if bandwidth:

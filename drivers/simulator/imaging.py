@@ -37,8 +37,7 @@ _SUBSTEPS = 4
 # levels: more than an ordinary scan needs, so that nearly all of them run the same compiled code.
 _START = 12.0
 _LEVELS = 32
-
-# Tables have a multiple of so many heights, and so have the approaches for them: few shapes are compiled.
+# Longer ones, and the heights of tables, are a multiple of so many: few shapes are compiled.
 _RUNGS = 16
 
 # Points of an oscillation over which the current is averaged: exact to 1e-6 for an amplitude of 1 Å.
@@ -114,7 +113,7 @@ class Imaging:
         base = self._base(points)
         rungs = self._ladder(low / ANGSTROM, high / ANGSTROM, base, multiple=_RUNGS)[::-1]
         names = tuple(channel.name for channel in _TABLED)
-        values = self._measured(points, rungs, self._levels(rungs, base, multiple=_RUNGS), names)
+        values = self._measured(points, rungs, self._levels(rungs, base), names)
         for upper, lower in zip(range(len(rungs) - 1), range(1, len(rungs)), strict=True):
             values[:, lower] = np.where(np.isfinite(values[:, lower]), values[:, lower], values[:, upper])
         return rungs * ANGSTROM, dict(zip(names, values, strict=True))
@@ -149,12 +148,12 @@ class Imaging:
             first = max(int(np.searchsorted(ladder, low)) - 1, 0)
         return np.array(ladder[first:])
 
-    def _levels(self, centres: np.ndarray, base: float, multiple: int = 1) -> np.ndarray:
-        """Heights (Å), from far to near, that carry every oscillation around `centres`; some multiple of them."""
+    def _levels(self, centres: np.ndarray, base: float) -> np.ndarray:
+        """Heights (Å), from far to near, that carry every oscillation around `centres`."""
         half = self.cantilever.amplitude / 2
         # One rung below the lowest point, for the interpolation.
         levels = list(self._ladder(centres.min() - half, centres.max() + half, base))
-        while levels[-1] < base + _START or len(levels) < _LEVELS or len(levels) % multiple:
+        while levels[-1] < base + _START or len(levels) < _LEVELS or len(levels) % _RUNGS:
             levels.append(levels[-1] + _LEAD_IN_GROWTH * (levels[-1] - levels[-2]))
         return np.array(levels[::-1])
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from twinscope.drivers.simulator.condition import Body, Condition
+from twinscope.drivers.simulator.body_force import body_force
+from twinscope.drivers.simulator.condition import Apex, Body, Condition
 from twinscope.drivers.simulator.detection import Detector
 from twinscope.drivers.simulator.imaging import CURRENT, FREQUENCY_SHIFT, Z
 from twinscope.drivers.simulator.motion import Motion
@@ -145,14 +146,17 @@ class Measuring:
             return self._follow(planned, condition, settings, key)
         return self._sample(planned, condition, key)
 
-    def felt(self, place: np.ndarray, condition: Condition, bias: float) -> Mapping[str, float]:
-        """Return frequency shift and current, without noise, of a tip that is at a place (3,), in m."""
-        x, y, z = place[:, None]
-        motion = Motion(x, y, z, None, 0.0)
-        # It is there: neither creeps nor drifts it.
-        (planned,) = self._renderer.at_once(motion, condition, bias)
-        values = planned.at(planned.lift)
-        return {name: float(values[name][0]) for name in (FREQUENCY_SHIFT.name, CURRENT.name)}
+    def felt(self, place: np.ndarray, apex: Apex, bias: float) -> Mapping[str, float]:
+        """Return frequency shift and current, without noise, of a tip that really is at a place (3,), in m."""
+        names = (FREQUENCY_SHIFT.name, CURRENT.name)
+        points, gap = place[None, :2], place[2:] - apex.jump * ANGSTROM
+        values = self._specimen.imaging(apex.tip, bias).measure(points, gap, names)[:, 0, 0]
+        if self._realism.tip_radius:
+            ground = self._specimen.ground(points) / ANGSTROM
+            cantilever = self._specimen.cantilever
+            shift, _ = body_force(gap / ANGSTROM, ground, np.array([bias]), self._realism, cantilever)
+            values[0] += shift[0, 0]
+        return dict(zip(names, values.tolist(), strict=True))
 
     def _sample(self, planned: Planned, condition: Condition, key: tuple[int, int]) -> Sampled:
         """Measure with the tip at given heights."""
@@ -240,4 +244,6 @@ def _sampled(planned: Planned, values: Mapping[str, np.ndarray], condition: Cond
     motion = planned.motion
     recorded = {name: motion.recorded(series) for name, series in values.items()}
     felt = {name: float(values[name][-1]) for name in (FREQUENCY_SHIFT.name, CURRENT.name)}
-    return Sampled(recorded, felt, (float(motion.x[-1]), float(motion.y[-1]), float(values[Z.name][-1])), condition, **flags)
+    return Sampled(
+        recorded, felt, (float(motion.x[-1]), float(motion.y[-1]), float(values[Z.name][-1])), condition, **flags
+    )

@@ -65,9 +65,7 @@ class Planned:
         """Look up all channels at the height, in m, of each sample (n,); it ends where the tables end."""
         inside = np.clip(heights / ANGSTROM, self.heights[-1], self.heights[0])
         weights = interpolation_weights(inside, self.heights).T
-        values = {
-            name: (weights * table).sum(axis=0) for name, table in self.tables.items() if name != CONVERGED.name
-        }
+        values = {name: (weights * table).sum(axis=0) for name, table in self.tables.items() if name != CONVERGED.name}
         # Between two heights it has converged when it has at all that it was interpolated from.
         lost = (weights != 0) & (self.tables[CONVERGED.name] == 0)
         values[CONVERGED.name] = 1.0 - lost.any(axis=0)

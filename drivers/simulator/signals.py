@@ -8,6 +8,7 @@ import numpy as np
 from twinscope.capabilities import Channel, Limits
 from twinscope.drivers.simulator.imaging import CURRENT, FREQUENCY_SHIFT
 from twinscope.drivers.simulator.units import ANGSTROM
+from twinscope.errors import InvalidRequestError
 from twinscope.kernels import ZController
 from twinscope.requests import setpoint_of
 
@@ -59,6 +60,7 @@ _SLOPES: Mapping[str, float] = {FREQUENCY_SHIFT.name: 10.0, CURRENT.name: 2.3}
 # Of the time in which the loop follows.
 _LONGEST_STEP = 0.25
 _SUBSTEPS = (8, 64)
+_FROM_ABOVE = 5e-10
 
 
 def controller_of(
@@ -118,3 +120,21 @@ def resolving_substeps(interval: float, bandwidth: float, slowest: int, fastest:
 def _integral(channel: str, settings: Mapping[str, float]) -> float:
     """Integral gain, in Å/s per unit of the error."""
     return settings[f"proportional_{channel}"] / settings[f"time_constant_{channel}"] / ANGSTROM
+
+
+def begins_higher(mode: str, signals: Mapping[str, float]) -> float:
+    """By how much, in m, the tip is lifted when the z-controller is switched on.
+
+    On the attractive branch it has to come from above: nearer than the minimum of the frequency shift it would run into
+    the sample.
+    """
+    return _FROM_ABOVE if CONTROLLED[mode] == FREQUENCY_SHIFT.name and signals[setpoint_of(mode)] <= 0 else 0.0
+
+
+def check_regulable(mode: str, signals: Mapping[str, float]) -> None:
+    """Raise :class:`InvalidRequestError` when there is nothing that the z-controller could hold constant."""
+    if CONTROLLED[mode] == CURRENT.name and signals["bias"] == 0:
+        raise InvalidRequestError(
+            "bias is 0 V: there is no current that the z-controller could hold constant, set a bias or switch it off",
+            name="bias",
+        )

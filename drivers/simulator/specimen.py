@@ -33,9 +33,7 @@ class Specimen:
         self._surfaces: dict[int | str, Surface] = {}
         self.surface = self.under(tip)
         """As the first tip sees it."""
-        self.cantilever = Cantilever(
-            options.resonance_frequency, options.spring_constant, options.amplitude / ANGSTROM
-        )
+        self.cantilever = Cantilever(options.resonance_frequency, options.spring_constant, options.amplitude / ANGSTROM)
         """The force sensor."""
 
     @property

@@ -1,0 +1,128 @@
+"""The commands that run an instrument: ``twinscope serve``, and what helps to choose one."""
+
+import argparse
+import signal
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from twinscope._version import __version__
+from twinscope.cli_options import (
+    USAGE,
+    AddCommand,
+    add_data_option,
+    add_token_option,
+    add_twin_options,
+    driver_options,
+    size,
+    token_of,
+)
+from twinscope.errors import ConfigurationError
+from twinscope.protocol import DEFAULT_PORT
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Offer an instrument to clients until Ctrl-C or SIGTERM."""
+    if options.restart:
+        return _serve_again_and_again(options)
+    from twinscope.local import served_instrument
+    from twinscope.server import Server
+
+    instrument = served_instrument(options.driver, options.data, driver_options(options), _interlocks(options))
+    host = options.host if options.socket is None else f"unix:{options.socket}"
+    server = Server(instrument, host, options.port, token_of(options), keys=options.keys, mutual=options.mutual)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.stop())
+    instrument.start()
+    print(f"twinscope {__version__} serves a {instrument.capabilities.instrument}", flush=True)
+    print(f"at {server.uri}; Ctrl-C stops it" + ("; clients need --keys" if server.encrypts else ""), flush=True)
+    try:
+        server.run()
+    finally:
+        print("stopping: withdrawing the tip", flush=True)
+        instrument.close()
+    return 0
+
+
+def drivers(options: argparse.Namespace) -> int:
+    """List the installed drivers."""
+    del options
+    from twinscope.drivers import registry
+
+    for info in registry.installed():
+        text = f"cannot be used: {info.error}" if info.error else info.summary
+        print(f"{info.name:<12} {info.distribution} {info.version}: {text}")
+    return 0
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Serve a simulated microscope in another process, scan a molecule with it, and show the picture."""
+    from twinscope import demo as demonstration
+
+    return demonstration.run(options.molecule, options.output, options.size)
+
+
+def add_commands(add: AddCommand) -> None:
+    """Add the commands of this module."""
+    sub = add("serve", serve)
+    sub.add_argument("--driver", default="simulator", help="an installed driver (default: %(default)s)")
+    sub.add_argument("--sample", help="simulator: molecule of the library, or a file that ASE reads")
+    add_twin_options(sub)
+    _add_listening_options(sub)
+    add_data_option(sub)
+    sub.add_argument("--interlocks", type=Path, metavar="FILE", help="TOML file with the rules that keep the tip safe")
+    sub.add_argument(
+        "--restart", action=argparse.BooleanOptionalAction, default=False, help="start again when the server dies"
+    )
+
+    add("drivers", drivers)
+
+    sub = add("demo", demo)
+    sub.add_argument("molecule", nargs="?", default="pentacene", help="as for simulate (default: %(default)s)")
+    sub.add_argument("--output", type=Path, default=Path("demo"), help="folder (default: %(default)s)")
+    sub.add_argument("--size", type=size, help="width, or WIDTHxHEIGHT, of the frame in nm (default: 2)")
+
+
+def _add_listening_options(sub: argparse.ArgumentParser) -> None:
+    where = sub.add_mutually_exclusive_group()
+    where.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
+    where.add_argument("--socket", type=Path, help="listen on a Unix socket, which only this user can open")
+    sub.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)")
+    sub.add_argument("--keys", type=Path, help="folder made by `twinscope keys init`: clients come with TLS")
+    sub.add_argument("--mutual", action="store_true", help="with --keys: only clients with a certificate")
+    add_token_option(sub)
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} was given, expected a number from 0 to 65535")
+    return int(text)
+
+
+def _interlocks(options: argparse.Namespace) -> dict[str, Any]:
+    """Read the rules of ``--interlocks``."""
+    if options.interlocks is None:
+        return {}
+    from twinscope.interlocks import Interlocks
+
+    try:
+        rules = tomllib.loads(options.interlocks.read_text(encoding="utf-8"))
+        Interlocks.from_dict(rules)
+    except (OSError, ValueError) as exc:
+        raise ConfigurationError(f"the interlocks of {options.interlocks} cannot be used: {exc}") from exc
+    return rules
+
+
+def _serve_again_and_again(options: argparse.Namespace) -> int:
+    """Run the same command in a process of its own, at the same port after each start."""
+    from twinscope._sockets import listen, remove
+    from twinscope.supervisor import Supervisor
+
+    port = []
+    if options.socket is None and options.port == 0:
+        listening, address = listen(options.host, 0)
+        remove(listening, address)
+        port = ["--port", str(address.port)]
+    command = [sys.executable, "-m", "twinscope", *options.arguments, "--no-restart", *port]
+    return Supervisor(command, USAGE).run()
