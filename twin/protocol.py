@@ -9,7 +9,7 @@ VERSION = 2
 """Number of the protocol: it grows when older clients cannot understand it any more."""
 
 CHUNK = 2**24
-"""Most bytes of data in one reply: with smaller ones the requests cost more than the bytes, larger ones gain nothing."""
+"""Most bytes of data in one reply: with smaller ones the requests cost more than the bytes, larger gain nothing."""
 
 LONGEST_WAIT = 5.0
 """Longest time, in s, that one call may wait: a longer wait is several calls, so that no connection looks dead."""

@@ -1,5 +1,6 @@
 """A real server in its own process, and what can be done to it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -250,21 +251,20 @@ def test_what_the_twin_cannot_do_arrives_as_a_clear_error(scope, change, error, 
         ("_instrument", {}, "no verb"),
         ("call", {}, "no verb 'call'"),
         ("state", {"x": 1}, "do not fit"),
-        ("move_to", {}, "do not fit"),
+        ("move_to", {}, "no coordinate"),
         ("wait_ready", {"timeout": float("nan")}, "timeout is nan"),
-        ("pull", {"id": "x", "offset": 0, "timeout": 0}, "no acquisition 'x'"),
-        ("acquire", {"lease": None, "kind": "scan", "request": {"pixels": "many"}}, "cannot be made"),
-        ("acquire", {"lease": None, "kind": "scan", "request": 7}, "expected a mapping"),
-        ("acquire_lease", {"holder": "x", "purpose": "", "duration": 1e9}, "at most"),
-        ("acquire_lease", {"holder": "x", "purpose": "", "duration": -1}, "above zero"),
+        ("pull", {"id": "x", "offset": 0, "timeout": 0}, "no job 'x'"),
+        ("acquire", {"kind": "scan", "request": {"pixels": "many"}}, "cannot be made"),
+        ("acquire", {"kind": "scan", "request": 7}, "expected a mapping"),
+        ("acquire_lease", {"purpose": "", "duration": 1e9}, "at most"),
+        ("acquire_lease", {"purpose": "", "duration": -1}, "above zero"),
     ],
 )
 def test_calls_that_make_no_sense_are_refused(server: ServerProcess, verb, parameters, message) -> None:
-    transport = PyroTransport(server.uri)
-    with pytest.raises(TwinscopeError, match=message):
-        transport.call(verb, **parameters)
-    assert transport.call("state").result["status"] in ("idle", "warming")
-    transport.close()
+    with contextlib.closing(PyroTransport(server.uri)) as transport:
+        with pytest.raises(TwinscopeError, match=message):
+            transport.call(verb, parameters)
+        assert transport.call("state").result["status"] in ("idle", "warming")
 
 
 def test_no_server(scope) -> None:
