@@ -171,6 +171,7 @@ class Simulator:
 
     def shape_tip(self, depth: float, voltage: float) -> None:
         """Dip the tip, which mends it or changes it."""
+        self._head.check_near("the tip cannot be shaped")
         self._begin()
         self._head.spend(2 * depth / self.options.vertical_speed)
         self._head.try_luck(recovery_probability(depth / ANGSTROM, voltage), 1.0)

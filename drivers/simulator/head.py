@@ -33,6 +33,7 @@ _LEFT_ALONE = 1.0
 # With the z-controller on, the tip is followed from place to place on its way (m), and for a while (s) at its end.
 _WAY_STEP = 1e-10
 _STEPS = (16, 512)
+_FREE_STEPS = 64
 _SETTLE_TIME = 0.5
 _SETTLE_SAMPLES = 64
 # Acquisitions have the numbers 1, 2, ...; the noise of all other motions comes from numbers that those never reach.
@@ -141,7 +142,7 @@ class Head:
     # ------------------------------------------------------------------ settings
 
     def changed(self, felt: Mapping[str, float] | None = None) -> None:
-        """Note that the tip feels something else now; what was rendered ahead holds as long as that is known."""
+        """Note what the tip feels from now on; None when that has to be found out."""
         self._live = None if felt is None else (self.clock.now, felt)
 
     def set(self, name: str, value: float) -> None:
@@ -153,10 +154,12 @@ class Head:
     def check_regulable(self, mode: str, signals: Mapping[str, float]) -> None:
         """Raise an error when the z-controller cannot hold something constant here, with such signals."""
         check_regulable(mode, signals)
+        self.check_near(f"the z-controller cannot be switched to {mode}")
+
+    def check_near(self, what: str) -> None:
+        """Raise :class:`InterlockError` when the tip is withdrawn, with what cannot be done therefore."""
         if self.tip_state is TipState.WITHDRAWN:
-            raise InterlockError(
-                f"the z-controller cannot be switched to {mode} while the tip is withdrawn: approach first", name="tip"
-            )
+            raise InterlockError(f"{what} while the tip is withdrawn: approach first", name="tip")
 
     def switch(self, mode: str) -> None:
         """Switch the z-controller; the tip stays where it is, or begins above it where it has to come from above."""
@@ -192,9 +195,7 @@ class Head:
             log.info("a move was stopped after %.0f %% of the way", 100 * done)
             target = Position(*(start + done * (end - start)).tolist())
             end = _coordinates(target)
-        length = float(np.hypot(*(end - start)[:2]))
-        # Few different numbers of steps are compiled.
-        steps = int(np.clip(2 ** math.ceil(math.log2(max(length / _WAY_STEP, 1))), *_STEPS))
+        steps = _steps(float(np.hypot(*(end - start)[:2]))) if self.controlled else _FREE_STEPS
         motion = straight(start, end, steps, max(done * duration, 1e-6), controlled=self.controlled)
         if self.controlled:
             self.position = replace(target, z=self.position.z)
@@ -229,7 +230,7 @@ class Head:
     def _follow(self, motion: Motion, begin: float) -> None:
         self._motions += 1
         self._measuring.forget()
-        self.measured(0, lambda trace: None if trace else motion, begin, _OTHER_MOTIONS + self._motions)
+        self.arrive(self.sampled(0, lambda trace: None if trace else motion, begin, _OTHER_MOTIONS + self._motions))
 
     # ------------------------------------------------------------------ measuring
 
@@ -244,10 +245,6 @@ class Head:
         self.changed(sampled.felt)
         if sampled.crashed:
             self.crash()
-
-    def measured(self, trace: int, motions: Callable[[int], Motion | None], begin: float, acquisition: int) -> None:
-        """Measure a trace and be at its end."""
-        self.arrive(self.sampled(trace, motions, begin, acquisition))
 
     def pass_over(self, motion: Motion) -> bool:
         """Be at the end of a motion at given heights that was measured elsewhere; whether the tip has crashed."""
@@ -288,6 +285,11 @@ class Head:
         self.condition = replace(self.condition, apex=apex)
         self._measuring.forget()
         self.changed()
+
+
+def _steps(length: float) -> int:
+    """Return in how many steps the z-controller follows a way, in m: a power of two, so that few are compiled."""
+    return int(np.clip(2 ** math.ceil(math.log2(max(length / _WAY_STEP, 1))), *_STEPS))
 
 
 def _coordinates(position: Position) -> np.ndarray:

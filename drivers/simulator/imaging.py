@@ -92,7 +92,7 @@ class Imaging:
         return self._measured(points, centres, self._levels(centres, self._base(points)), channels)
 
     def table(self, positions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Measure at all heights of the ladder between two heights, as a z-controller needs it.
+        """Measure at all heights of the ladder between two heights, and half-way, as a z-controller needs it.
 
         Parameters
         ----------
@@ -112,6 +112,8 @@ class Imaging:
         points = positions / ANGSTROM
         base = self._base(points)
         rungs = self._ladder(low / ANGSTROM, high / ANGSTROM, base, multiple=_RUNGS)[::-1]
+        # The probe is relaxed at the rungs; for the oscillation around it any height will do.
+        rungs = np.sort(np.concatenate([rungs, (rungs[1:] + rungs[:-1]) / 2]))[::-1]
         names = tuple(channel.name for channel in _TABLED)
         values = self._measured(points, rungs, self._levels(rungs, base), names)
         for upper, lower in zip(range(len(rungs) - 1), range(1, len(rungs)), strict=True):

@@ -178,7 +178,8 @@ class Measuring:
         bandwidth = (self._realism.pll_bandwidth or math.inf) if is_shift else math.inf
         interval, lowest = planned.motion.interval, self._specimen.lowest_height
         substeps, step = loop_steps(settings.mode, settings.signals, interval, bandwidth)
-        reach = (lowest + float(planned.ground.min()) * ANGSTROM - _INTO_SAMPLE, settings.highest)
+        deepest = float((planned.ground * ANGSTROM - planned.lift).min()) + lowest - _INTO_SAMPLE
+        reach = (min(deepest, settings.highest - _INTO_SAMPLE), settings.highest)
         slew = self._realism.slew or math.inf
         trace, controller = follow_trace(
             controller_of(settings.mode, settings.signals, bandwidth, slew, reach),

@@ -75,14 +75,17 @@ class Motion:
         return np.array([self.x[-1], self.y[-1], 0.0 if self.z is None else self.z[-1]])
 
     def recorded(self, values: np.ndarray) -> np.ndarray:
-        """Leave out what is not recorded of values (..., n), and bring them from the order of time into that of it."""
+        """Leave out what is not recorded of values (..., n), and bring them into the order of recording."""
         kept = values[..., self.skipped :]
         return kept[..., ::-1] if self.backward else kept
 
 
 def straight(start: np.ndarray, end: np.ndarray, steps: int, duration: float, *, controlled: bool) -> Motion:
     """Return a move along a straight line from one place (3,), in m, to another; its start is not a part of it."""
-    x, y, z = start[:, None] + (end - start)[:, None] * np.arange(1, steps + 1) / steps
+    places = start[:, None] + (end - start)[:, None] * np.arange(1, steps + 1) / steps
+    # Not by rounding anywhere else: whoever sent the tip there compares.
+    places[:, -1] = end
+    x, y, z = places
     return Motion(x, y, None if controlled else z, None, duration / steps)
 
 
@@ -160,9 +163,9 @@ def _scan_motion(request: ScanRequest, trace: int, height: float) -> Motion:
 
 
 def _path_motion(request: PathRequest, trace: int, height: float) -> Motion:
-    points = np.array(request.positions)
-    if request.separate:
-        points = np.repeat(points[trace : trace + 1], request.passes, axis=0)
+    # There may be very many separate points: only the one is turned into an array.
+    chosen = request.positions[trace : trace + 1] * request.passes if request.separate else request.positions
+    points = np.array(chosen)
     level = height if request.height is None else request.height
     z = np.full(len(points), level) if request.z_mode == CONSTANT_HEIGHT else None
     return Motion(points[:, 0], points[:, 1], z, None, request.point_time)

@@ -21,6 +21,8 @@ _HEADROOM = 8.0
 _MARGIN = 0.3
 # Ranges of heights begin and end at multiples of this (Å): few different ones are compiled.
 _RANGE_STEP = 2.0
+# Numbers of positions that are rendered together; the last is one tile of the kernels.
+_SIZES = (64, 256, 1024, 4096)
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,12 @@ class Renderer:
         heights = np.empty(0)
         for apex in dict.fromkeys(apexes):
             chosen = np.flatnonzero([other is apex or other == apex for other in apexes])
-            heights, values = self._specimen.imaging(apex.tip, 1.0).table(_filled_up(points[chosen]), low, high)
+            # Spectra and a tip that settles stay at one place.
+            places, place = np.unique(points[chosen], axis=0, return_inverse=True)
+            heights, values = self._specimen.imaging(apex.tip, 1.0).table(_filled_up(places), low, high)
             for name, table in values.items():
                 whole = tables.setdefault(name, np.empty((len(heights), len(apexes)), np.float32))
-                whole[:, chosen] = table[:, : len(chosen)]
+                whole[:, chosen] = table[:, place.ravel()]
         ends = np.cumsum([len(draft.apexes) for draft in drafts])[:-1]
         parts = {name: np.split(table, ends, axis=1) for name, table in tables.items()}
         return [
@@ -180,6 +184,7 @@ class Renderer:
 
 
 def _filled_up(positions: np.ndarray) -> np.ndarray:
-    """Repeat the last position until there are 2, 4, 8, ...: few different shapes are compiled."""
-    missing = (1 << (len(positions) - 1).bit_length()) - len(positions)
+    """Repeat the last position until there are 64, 256, 1024 or a multiple of 4096: few shapes are compiled."""
+    size = next((size for size in _SIZES if size >= len(positions)), -(-len(positions) // _SIZES[-1]) * _SIZES[-1])
+    missing = size - len(positions)
     return np.concatenate([positions, np.repeat(positions[-1:], missing, axis=0)])

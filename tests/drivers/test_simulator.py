@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import twinscope
+from tests.drivers._acquiring import acquire
 from twinscope import ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
 from twinscope.drivers.base import Driver
 from twinscope.drivers.simulator import Simulator
@@ -16,30 +17,6 @@ from twinscope.errors import ConfigurationError
 from twinscope.kernels import Cantilever, ScanGrid, Tip, frequency_shift, simulate
 
 FRAME = ScanFrame(size=(1.2e-9, 1e-9))
-
-
-class Sink:
-    """Keeps what a driver writes."""
-
-    def __init__(self) -> None:
-        self.traces: list[np.ndarray] = []
-        self.warnings: list[str] = []
-
-    def write(self, first: int, traces: np.ndarray) -> None:
-        assert first == len(self.traces)
-        self.traces.extend(np.array(traces))
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-
-def acquire(driver: Simulator, request: Any) -> tuple[np.ndarray, Sink]:
-    sink = Sink()
-    start = driver.start_scan if isinstance(request, ScanRequest) else driver.start_spectroscopy
-    start(request, sink)
-    while driver.poll():
-        pass
-    return np.array(sink.traces), sink
 
 
 def image(driver: Simulator, **change: Any) -> np.ndarray:
