@@ -48,6 +48,11 @@ def test_a_client_loads_no_part_of_the_server() -> None:
     assert not loaded & {"h5py", "twinscope.instrument", "twinscope.server", "twinscope.drivers"}
 
 
+def test_the_help_of_the_command_line_waits_for_no_package() -> None:
+    loaded = modules_after("import twinscope.cli; twinscope.cli._parser()")
+    assert not loaded & {"numpy", "h5py", "Pyro5", "cryptography"}
+
+
 def test_the_bare_folder_names_are_not_imported() -> None:
     assert not set(sys.modules) & {"twin", "drivers", "kernels", "agents"}
 
