@@ -33,7 +33,7 @@ def serve(host: str, directory: str) -> None:
     from twinscope.guard import Guard
     from twinscope.instrument import Instrument
     from twinscope.interlocks import Interlocks
-    from twinscope.server import Server
+    from twinscope.network.server import Server
 
     class Noise(Simulator):
         def start_scan(self, request: twinscope.ScanRequest, sink: Any) -> None:

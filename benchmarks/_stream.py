@@ -46,7 +46,7 @@ def serve(clock: str, directory: str) -> None:
     from twinscope.guard import Guard
     from twinscope.instrument import Instrument
     from twinscope.interlocks import Interlocks
-    from twinscope.server import Server
+    from twinscope.network.server import Server
 
     class Stamped(Simulator):
         def start_scan(self, request: twinscope.ScanRequest, sink: Any) -> None:

@@ -14,7 +14,7 @@ from _report import Figure, Report, arguments, durations, interleaved
 
 import twinscope
 from twinscope.errors import InvalidRequestError, LeaseError
-from twinscope.remote import PyroTransport
+from twinscope.network.remote import PyroTransport
 
 _WATCHERS = 20
 _CALL_ROUNDS, _CALLS = 20, 50

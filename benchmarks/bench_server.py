@@ -14,7 +14,7 @@ from _report import Figure, Report, arguments, formatted, interleaved
 from _stream import followed
 
 import twinscope
-from twinscope.remote import PyroTransport
+from twinscope.network.remote import PyroTransport
 
 _CHANNELS = ("frequency_shift", "force_z", "z", "converged")
 _PIXELS = (256, 256)

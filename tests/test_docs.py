@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import twinscope
-import twinscope._sockets
 import twinscope.errors
+import twinscope.network._sockets
 from twinscope import cli
 from twinscope.service import Service
 
@@ -66,7 +66,7 @@ class DefaultServer:
         if self.started:
             return
         server = self.serve(*SERVERS.get(page.name, ("--sample", "ptcda")))
-        self.monkeypatch.setattr(twinscope._sockets, "DEFAULT_PORT", server.port)
+        self.monkeypatch.setattr(twinscope.network._sockets, "DEFAULT_PORT", server.port)
         Path("twinscope-data").symlink_to(server.data)
         self.started = True
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from twinscope.state import Reading as Reading
     from twinscope.state import Status as Status
     from twinscope.state import TipState as TipState
-    from twinscope.store import load as load
+    from twinscope.storage.store import load as load
 
 # A script that only asks for the state of a microscope should not wait for NumPy and HDF5 to load.
 _HOMES = {
@@ -57,7 +57,7 @@ _HOMES = {
     "twinscope.results": ("Axis", "ChannelData", "Profile", "Scan", "Spectrum"),
     "twinscope.sessions": ("Role",),
     "twinscope.state": ("InstrumentState", "JobState", "Position", "Reading", "Status", "TipState"),
-    "twinscope.store": ("load",),
+    "twinscope.storage.store": ("load",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -53,7 +53,7 @@ def receive(connection: Connection) -> Any:
 
 
 LOOKING = ("read", "truth", "poll")
-"""Commands that begin nothing. The others are counted on both sides, so that a stop that comes late hits nothing new."""
+"""Commands that begin nothing. The others are counted on both sides, so that a late stop hits nothing new."""
 
 
 class ControlThread:

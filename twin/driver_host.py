@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from twinscope import file_lock
 from twinscope._driver_line import LOOKING, ControlThread, receive, send
 from twinscope.drivers import registry
 from twinscope.errors import ConfigurationError, DriverError, TwinscopeError
 from twinscope.guard import Guard
 from twinscope.interlocks import Interlocks
 from twinscope.requests import request_from_dict
+from twinscope.storage import file_lock
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from twinscope.errors import InvalidRequestError, NotFoundError
 from twinscope.jobs import Job
 from twinscope.ledger import Ledger
 from twinscope.record import Record
-from twinscope.store import load
+from twinscope.storage.store import load
 
 # Finished acquisitions stay in memory up to this many bytes, and this many jobs; older ones are in their files.
 _KEPT_BYTES = 2**31

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from twinscope.catalogue import Catalogue
 from twinscope.errors import NotFoundError, StoreError, TwinscopeError
-from twinscope.journal import Journal, read
 from twinscope.record import Record
 from twinscope.sessions import KEPT_SESSIONS, Identity, Role, Session
 from twinscope.state import JobState
-from twinscope.store import remove_unfinished
+from twinscope.storage.catalogue import Catalogue
+from twinscope.storage.journal import Journal, read
+from twinscope.storage.store import remove_unfinished
 
 log = logging.getLogger(__name__)
 

@@ -139,8 +139,8 @@ class Microscope:
         Parameters
         ----------
         criteria
-            kind, state, channel, operator, purpose (a part of it), since and until (ISO 8601), within ((x0, y0), (x1,
-            y1) in m), limit, offset.
+            kind, state, channel, operator, purpose (a part of it), since and until (ISO 8601), within (x0, y0, x1, y1,
+            in m), limit, offset.
         """
         answer: list[Mapping[str, Any]] = self._transport.call("find", {"criteria": criteria}).result
         return answer
@@ -578,7 +578,7 @@ def connect(
     InvalidRequestError, ConfigurationError
         When the address cannot be one, or the keys cannot be used.
     """
-    from twinscope.remote import PyroTransport
+    from twinscope.network.remote import PyroTransport
 
     token = token or os.environ.get("TWINSCOPE_TOKEN")
     keys = keys or os.environ.get("TWINSCOPE_KEYS") or None

@@ -124,7 +124,7 @@ class Measurement(Mapping[str, ChannelData]):
         StoreError
             When it cannot be written.
         """
-        from twinscope import store
+        from twinscope.storage import store
 
         return store.save(self, Path(path))
 
@@ -148,7 +148,7 @@ class Measurement(Mapping[str, ChannelData]):
         StoreError
             When it cannot be written.
         """
-        from twinscope import export
+        from twinscope.storage import export
 
         return export.export(self, Path(path), format)
 

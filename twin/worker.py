@@ -11,7 +11,7 @@ from twinscope.guard import Backend
 from twinscope.jobs import Job
 from twinscope.record import Record
 from twinscope.state import Reading, Status
-from twinscope.store import AcquisitionFile
+from twinscope.storage.store import AcquisitionFile
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ import twinscope
 from tests.conftest import ServerProcess, start_server
 from twinscope import Status, TipState
 from twinscope.errors import InterlockError
-from twinscope.journal import Entry, read
 from twinscope.ledger import JOURNAL
-from twinscope.remote import PyroTransport, _request
+from twinscope.network.remote import PyroTransport, _request
+from twinscope.storage.journal import Entry, read
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent.parent)}
 FINAL = {"done", "failed", "aborted", "interrupted"}

@@ -15,10 +15,10 @@ import pytest
 
 from twinscope import ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
 from twinscope.capabilities import Channel
-from twinscope.catalogue import NAME, Catalogue
 from twinscope.errors import InvalidRequestError, NotFoundError, StoreError
 from twinscope.state import JobState
-from twinscope.store import AcquisitionFile
+from twinscope.storage.catalogue import NAME, Catalogue
+from twinscope.storage.store import AcquisitionFile
 
 SCAN = ScanRequest(frame=ScanFrame(size=(2e-9, 1e-9)), pixels=(3, 2), channels=("df",))
 END = {"state": "done", "error": None, "warnings": [], "traces_done": 2, "checksums": {}}
@@ -231,7 +231,7 @@ def test_threads_add_and_find_at_once(tmp_path: Path) -> None:
 
 FULL_DISK = """
 import pathlib, resource, signal, sys
-from twinscope.catalogue import Catalogue
+from twinscope.storage.catalogue import Catalogue
 from twinscope.errors import StoreError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 catalogue = Catalogue(pathlib.Path(sys.argv[1]))

@@ -13,7 +13,7 @@ import pytest
 
 import twinscope
 from tests.twin.drivers_that_fail import GOOD_TRACES
-from twinscope import JobState, ScanFrame, Status, TipState, driver_host, driver_process, file_lock, instrument
+from twinscope import JobState, ScanFrame, Status, TipState, driver_host, driver_process, instrument
 from twinscope.driver_process import DriverProcess
 from twinscope.errors import (
     ConfigurationError,
@@ -24,6 +24,7 @@ from twinscope.errors import (
 )
 from twinscope.interlocks import Interlocks
 from twinscope.local import LocalTransport, served_instrument
+from twinscope.storage import file_lock
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FRAME = ScanFrame(size=(1e-9, 2e-9), center=(5e-9, -3e-9))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from twinscope.errors import StoreError
-from twinscope.journal import Journal, read
+from twinscope.storage.journal import Journal, read
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_what_is_no_json_is_refused_and_leaves_no_trace(path: Path, fields, erro
 
 
 def test_a_second_server_on_the_folder_is_refused(path: Path) -> None:
-    program = "import sys, pathlib; from twinscope.journal import Journal; Journal(pathlib.Path(sys.argv[1]))"
+    program = "import sys, pathlib; from twinscope.storage.journal import Journal; Journal(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", program, str(path)]
     with Journal(path) as journal:
         journal.append("start")
@@ -173,7 +173,7 @@ def test_a_journal_that_cannot_be_there_is_an_error(tmp_path: Path) -> None:
 FULL_DISK = """
 import pathlib, resource, signal, sys
 from twinscope.errors import StoreError
-from twinscope.journal import Journal
+from twinscope.storage.journal import Journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal(pathlib.Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_no_half_line(path: Path) -> None:
 
 KILLED = """
 import itertools, pathlib, sys
-from twinscope.journal import Journal
+from twinscope.storage.journal import Journal
 journal = Journal(pathlib.Path(sys.argv[1]))
 print("open", flush=True)
 for step in itertools.count():

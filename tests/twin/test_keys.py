@@ -11,10 +11,10 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from twinscope import cli
-from twinscope._authentication import SHARED, Authenticator
-from twinscope._tls import ClientKeys, server_context
 from twinscope.errors import AuthenticationError, ConfigurationError
-from twinscope.keys import KeyFolder
+from twinscope.network._authentication import SHARED, Authenticator
+from twinscope.network._tls import ClientKeys, server_context
+from twinscope.network.keys import KeyFolder
 from twinscope.sessions import Identity, Role
 
 

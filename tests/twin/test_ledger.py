@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from twinscope.errors import InterlockError, LeaseError, OutcomeUnknownError, StoreError
-from twinscope.journal import read
 from twinscope.ledger import JOURNAL, Ledger
 from twinscope.sessions import Identity, Role, label_of
 from twinscope.state import TipState
+from twinscope.storage.journal import read
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def test_every_exported_name_exists_and_is_listed() -> None:
     "program",
     [
         "import twinscope",
-        "import twinscope.microscope, twinscope.remote, twinscope.results, twinscope.store",
+        "import twinscope.microscope, twinscope.network.remote, twinscope.results, twinscope.storage.store",
         "import twinscope.cli; twinscope.cli._parser()",
     ],
 )
@@ -44,8 +44,8 @@ def test_a_client_loads_nothing_heavy(program: str) -> None:
 
 
 def test_a_client_loads_no_part_of_the_server() -> None:
-    loaded = modules_after("import twinscope, twinscope.remote; twinscope.Microscope(transport=object())")
-    assert not loaded & {"h5py", "twinscope.instrument", "twinscope.server", "twinscope.drivers"}
+    loaded = modules_after("import twinscope, twinscope.network.remote; twinscope.Microscope(transport=object())")
+    assert not loaded & {"h5py", "twinscope.instrument", "twinscope.network.server", "twinscope.drivers"}
 
 
 def test_the_help_of_the_command_line_waits_for_no_package() -> None:

@@ -21,7 +21,7 @@ from Pyro5 import protocol
 
 import twinscope
 from tests.conftest import ServerProcess, start_server
-from twinscope import _conversation, _guests, cli
+from twinscope import cli
 from twinscope.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -31,8 +31,9 @@ from twinscope.errors import (
     ServerUnreachableError,
 )
 from twinscope.instrument import Instrument
-from twinscope.remote import PyroTransport
-from twinscope.server import Server
+from twinscope.network import _conversation, _guests
+from twinscope.network.remote import PyroTransport
+from twinscope.network.server import Server
 
 MSGPACK = 4
 HEADER = struct.Struct("!4sHBBHHII16sHH")

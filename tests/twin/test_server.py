@@ -26,7 +26,7 @@ from twinscope.errors import (
     TwinscopeError,
     UnknownChannelError,
 )
-from twinscope.remote import PyroTransport
+from twinscope.network.remote import PyroTransport
 
 FRAME = ScanFrame(size=(1e-9, 1e-9))
 Serve = Callable[..., ServerProcess]

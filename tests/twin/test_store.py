@@ -17,7 +17,7 @@ from twinscope.capabilities import Channel
 from twinscope.errors import InvalidRequestError, StoreError
 from twinscope.requests import PathRequest
 from twinscope.state import JobState
-from twinscope.store import AcquisitionFile, describe
+from twinscope.storage.store import AcquisitionFile, describe
 
 FRAME = ScanFrame(size=(2e-9, 1e-9))
 
@@ -163,7 +163,7 @@ import sys, itertools, numpy as np
 from pathlib import Path
 from twinscope import ScanFrame, ScanRequest
 from twinscope.capabilities import Channel
-from twinscope.store import AcquisitionFile
+from twinscope.storage.store import AcquisitionFile
 request = ScanRequest(frame=ScanFrame(size=(1e-9, 1e-9)), pixels=(64, 100000), channels=("a",))
 channels = (Channel("a", "m", "a"),)
 metadata = {

@@ -15,8 +15,8 @@ import twinscope
 from tests.conftest import ServerProcess
 from twinscope import Status, TipState, supervisor
 from twinscope.errors import InterlockError
-from twinscope.journal import read
 from twinscope.ledger import JOURNAL
+from twinscope.storage.journal import read
 from twinscope.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from twinscope._sockets import Address, listen, remove
 from twinscope.errors import ConfigurationError, InvalidRequestError, RemoteError, ServerUnreachableError
 from twinscope.instrument import Instrument
-from twinscope.remote import PyroTransport
-from twinscope.server import Server
+from twinscope.network._sockets import Address, listen, remove
+from twinscope.network.remote import PyroTransport
+from twinscope.network.server import Server
 
 needs_unix_sockets = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets")
 
@@ -139,7 +139,7 @@ def test_all_threads_of_a_client_are_one_session(relay: Relay) -> None:
 def test_an_interrupted_call_leaves_no_answer_behind(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection of a call that was broken off is not used again: its answer would be taken for another's."""
     transport = PyroTransport(running.uri, timeout=0.2)
-    monkeypatch.setattr("twinscope.remote.LONGEST_WAIT", 0.0)
+    monkeypatch.setattr("twinscope.network.remote.LONGEST_WAIT", 0.0)
     run = transport.call("events").result["cursor"]
     with pytest.raises(ServerUnreachableError, match="did not answer in time"):
         transport.call("events", {"cursor": run, "timeout": 1.0})

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twinscope.errors import AuthenticationError, ConfigurationError
-from twinscope.keys import Credential, KeyFolder, hash_of, now
+from twinscope.network.keys import Credential, KeyFolder, hash_of, now
 from twinscope.sessions import Identity, Role
 
 SHARED = "shared-token"

@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from twinscope._disk import Disk, new_hdf5
-from twinscope._layout import checksum, datasets_of, read_metadata, write_end, write_structure
 from twinscope.capabilities import Channel
 from twinscope.errors import StoreError
 from twinscope.requests import AcquisitionRequest, ScanRequest
 from twinscope.results import Measurement, Profile, Scan, Spectrum, assemble, recorded_name, request_of
 from twinscope.state import JobState
+from twinscope.storage._disk import Disk, new_hdf5
+from twinscope.storage._layout import checksum, datasets_of, read_metadata, write_end, write_structure
 
 if TYPE_CHECKING:
     from twinscope.record import Record

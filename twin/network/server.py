@@ -9,15 +9,15 @@ import threading
 import time
 from pathlib import Path
 
-from twinscope._authentication import Authenticator
-from twinscope._conversation import Conversation, Gateway
-from twinscope._guests import Guests
-from twinscope._pyro import Connection
-from twinscope._sockets import Address, listen, peer_of, remove
-from twinscope._tls import server_context
 from twinscope.errors import ConfigurationError
 from twinscope.instrument import Instrument
-from twinscope.keys import KeyFolder
+from twinscope.network._authentication import Authenticator
+from twinscope.network._conversation import Conversation, Gateway
+from twinscope.network._guests import Guests
+from twinscope.network._pyro import Connection
+from twinscope.network._sockets import Address, listen, peer_of, remove
+from twinscope.network._tls import server_context
+from twinscope.network.keys import KeyFolder
 from twinscope.service import Service
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Server:
     token
         One token for all clients; with neither token nor keys everybody who gets there is let in.
     keys
-        Key folder, see :mod:`twinscope.keys`: clients come with TLS, and show a token or a certificate of it.
+        Key folder, see :mod:`twinscope.network.keys`: clients come with TLS, and show a token or a certificate of it.
     mutual
         Whether a certificate is needed to be spoken with at all, and tokens alone are not enough.
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from twinscope.errors import StoreError
-from twinscope.file_lock import try_to_lock
+from twinscope.storage.file_lock import try_to_lock
 
 # The check of the line above the first.
 _SEED = "0" * 16

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twinscope._version import __version__
-from twinscope.cli_options import (
+from twinscope.cli.options import (
     USAGE,
     AddCommand,
     add_data_option,
@@ -27,7 +27,7 @@ def serve(options: argparse.Namespace) -> int:
     if options.restart:
         return _serve_again_and_again(options)
     from twinscope.local import served_instrument
-    from twinscope.server import Server
+    from twinscope.network.server import Server
 
     instrument = served_instrument(options.driver, options.data, driver_options(options), _interlocks(options))
     host = options.host if options.socket is None else f"unix:{options.socket}"
@@ -116,7 +116,7 @@ def _interlocks(options: argparse.Namespace) -> dict[str, Any]:
 
 def _serve_again_and_again(options: argparse.Namespace) -> int:
     """Run the same command in a process of its own, at the same port after each start."""
-    from twinscope._sockets import listen, remove
+    from twinscope.network._sockets import listen, remove
     from twinscope.supervisor import Supervisor
 
     port = []

@@ -11,17 +11,17 @@ from typing import Any
 
 from Pyro5 import protocol
 
-from twinscope import _pyro
-from twinscope._pyro import Connection, Message, ProtocolError, pack, unpack
-from twinscope._sockets import Address
-from twinscope._tls import ClientKeys
 from twinscope._version import __version__
 from twinscope.errors import AuthenticationError, RemoteError, TwinscopeError
+from twinscope.network import _pyro
+from twinscope.network._pyro import Connection, Message, ProtocolError, pack, unpack
+from twinscope.network._sockets import Address
+from twinscope.network._tls import ClientKeys
 from twinscope.protocol import VERSION
 
 
 class Dialer:
-    """Makes connections to one server; parameters as those of :class:`~twinscope.remote.PyroTransport`."""
+    """Makes connections to one server; parameters as those of :class:`~twinscope.network.remote.PyroTransport`."""
 
     def __init__(self, address: str, token: str | None, timeout: float, keys: str | Path | None) -> None:
         self._address = Address.parse(address)

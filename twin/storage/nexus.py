@@ -14,10 +14,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from twinscope._disk import new_hdf5
 from twinscope._version import __version__
 from twinscope.requests import ScanRequest
 from twinscope.results import ChannelData, Measurement
+from twinscope.storage._disk import new_hdf5
 
 VERSION = "v2024.02-2011-gaf199a51"
 """Of the NeXus definitions."""

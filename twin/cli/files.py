@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twinscope.cli_options import AddCommand, plain_text, quantity
+from twinscope.cli.options import AddCommand, plain_text, quantity
 
 if TYPE_CHECKING:
-    from twinscope.journal import Entry
     from twinscope.requests import AcquisitionRequest
     from twinscope.results import ChannelData
+    from twinscope.storage.journal import Entry
 
 
 def info(options: argparse.Namespace) -> int:
     """Tell what is in a data file, and whether it is whole."""
-    from twinscope.store import describe, load
+    from twinscope.storage.store import describe, load
 
     metadata, checksums = describe(options.file)
     measurement = load(options.file)
@@ -42,7 +42,7 @@ def info(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Write a data file for other programs: NeXus (.nxs), Gwyddion (.gwy), or NSID (.h5)."""
-    from twinscope.store import load
+    from twinscope.storage.store import load
 
     print(load(options.file).export(options.output, options.format))
     return 0
@@ -84,9 +84,9 @@ def add_commands(add: AddCommand) -> None:
 
 
 def _entries(options: argparse.Namespace) -> "Iterator[Entry]":
-    from twinscope._criteria import moment
-    from twinscope.journal import read
     from twinscope.ledger import JOURNAL
+    from twinscope.storage._criteria import moment
+    from twinscope.storage.journal import read
 
     path = options.folder / JOURNAL if options.folder.is_dir() else options.folder
     since = "" if options.since is None else moment("since", options.since)

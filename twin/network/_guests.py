@@ -6,8 +6,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from twinscope._pyro import Connection
 from twinscope.errors import ServerUnreachableError
+from twinscope.network._pyro import Connection
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from typing import Self
 import Pyro5.core
 import Pyro5.errors
 
-from twinscope import _pyro
 from twinscope.errors import ConfigurationError, InvalidRequestError
+from twinscope.network import _pyro
 from twinscope.protocol import DEFAULT_PORT
 
 _UNIX = "unix:"

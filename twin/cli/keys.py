@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from twinscope._optional import import_optional
 from twinscope.errors import ConfigurationError
-from twinscope.keys import Credential, KeyFolder, now, write_secret
+from twinscope.network.keys import Credential, KeyFolder, now, write_secret
 from twinscope.sessions import Role
 
 if TYPE_CHECKING:
-    from twinscope._certificates import Authority, Made
+    from twinscope.network._certificates import Authority, Made
 
 _ALWAYS = ("localhost", "127.0.0.1", "::1")
 
@@ -107,7 +107,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 def _certificates() -> "type[Authority]":
     import_optional("cryptography", "tls")
-    from twinscope._certificates import Authority
+    from twinscope.network._certificates import Authority
 
     return Authority
 

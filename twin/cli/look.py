@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from twinscope.cli_options import (
+from twinscope.cli.options import (
     AddCommand,
     add_address_options,
     connect,

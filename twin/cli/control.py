@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from twinscope.cli_options import AddCommand, add_address_options, add_control_options, connect
+from twinscope.cli.options import AddCommand, add_address_options, add_control_options, connect
 from twinscope.errors import InvalidRequestError
 
 if TYPE_CHECKING:

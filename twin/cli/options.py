@@ -13,7 +13,7 @@ from twinscope.errors import ConfigurationError
 if TYPE_CHECKING:
     from twinscope.acquisition import Acquisition
     from twinscope.microscope import Microscope
-    from twinscope.remote import PyroTransport
+    from twinscope.network.remote import PyroTransport
 
 FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 """Exit codes; see :mod:`twinscope.cli`."""
@@ -39,7 +39,7 @@ def connect(options: argparse.Namespace) -> "Microscope":
 
 def transport_of(options: argparse.Namespace) -> "PyroTransport":
     """Make the way to the server of ``--address``, with what it asks for."""
-    from twinscope.remote import PyroTransport
+    from twinscope.network.remote import PyroTransport
 
     keys = options.keys or os.environ.get("TWINSCOPE_KEYS") or None
     return PyroTransport(options.address, token_of(options), keys=keys)

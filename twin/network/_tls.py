@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from twinscope.errors import ConfigurationError
-from twinscope.keys import KeyFolder, refuse_readable
+from twinscope.network.keys import KeyFolder, refuse_readable
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import Any
 
 from Pyro5 import protocol
 
-from twinscope import _pyro
-from twinscope._dialing import Dialer
-from twinscope._pyro import Connection, Message, ProtocolError, pack, unpack
 from twinscope.errors import InvalidRequestError, RemoteError, ServerUnreachableError, TwinscopeError
+from twinscope.network import _pyro
+from twinscope.network._dialing import Dialer
+from twinscope.network._pyro import Connection, Message, ProtocolError, pack, unpack
 from twinscope.protocol import LONGEST_WAIT, Reply
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from twinscope import cli_control, cli_files, cli_keys, cli_look, cli_scan, cli_serve
 from twinscope._version import __version__
-from twinscope.cli_options import FAILED, INTERRUPTED, UNREACHABLE, USAGE, Command
+from twinscope.cli import control, files, keys, look, scan, serve
+from twinscope.cli.options import FAILED, INTERRUPTED, UNREACHABLE, USAGE, Command
 from twinscope.errors import ConfigurationError, InvalidRequestError, RemoteError, TwinscopeError
 
 
@@ -58,9 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    for part in (cli_serve, cli_look, cli_control, cli_scan, cli_files):
+    for part in (serve, look, control, scan, files):
         part.add_commands(add)
-    cli_keys.add_commands(
-        commands.add_parser("keys", help="say who may connect over a network", description=cli_keys.__doc__)
-    )
+    keys.add_commands(commands.add_parser("keys", help="say who may connect over a network", description=keys.__doc__))
     return parser

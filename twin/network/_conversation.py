@@ -10,11 +10,11 @@ from typing import Any
 import Pyro5.errors
 from Pyro5 import protocol, serializers
 
-from twinscope import _pyro
-from twinscope._authentication import Authenticator
-from twinscope._guests import HANDSHAKE_TIMEOUT, Guests
-from twinscope._pyro import Connection, Message, ProtocolError, pack, unpack
 from twinscope.errors import AuthenticationError, ConfigurationError, InvalidRequestError, TwinscopeError
+from twinscope.network import _pyro
+from twinscope.network._authentication import Authenticator
+from twinscope.network._guests import HANDSHAKE_TIMEOUT, Guests
+from twinscope.network._pyro import Connection, Message, ProtocolError, pack, unpack
 from twinscope.protocol import VERSION, Reply
 from twinscope.service import Service
 from twinscope.sessions import Session

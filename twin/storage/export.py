@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from twinscope import gwyddion, nexus
 from twinscope.errors import InvalidRequestError, StoreError
 from twinscope.results import Measurement
+from twinscope.storage import gwyddion, nexus
 
 SUFFIXES = {".h5": "nsid", ".nsid": "nsid", ".nxs": "nxspm", ".gwy": "gwy"}
 """Format of each suffix."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from twinscope._criteria import moment
 from twinscope.requests import ScanFrame
+from twinscope.storage._criteria import moment
 
 # To be raised with every change of the table: an older catalogue is then made anew.
 VERSION = 1

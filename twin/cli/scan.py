@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twinscope.cli_options import (
+from twinscope.cli.options import (
     INTERRUPTED,
     AddCommand,
     add_control_options,

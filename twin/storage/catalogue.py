@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from twinscope import _checks
-from twinscope._criteria import conditions
-from twinscope._table import TABLE, VERSION, insert, plain, row_of, update
 from twinscope.errors import NotFoundError, StoreError
 from twinscope.state import JobState
-from twinscope.store import describe
+from twinscope.storage._criteria import conditions
+from twinscope.storage._table import TABLE, VERSION, insert, plain, row_of, update
+from twinscope.storage.store import describe
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Catalogue:
         state, error, warnings, traces_done
             As in its metadata.
         checksums
-            Of its data, by the name of the dataset; see :mod:`twinscope.store`.
+            Of its data, by the name of the dataset; see :mod:`twinscope.storage.store`.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The layout of a file: what stands where in HDF5; :mod:`twinscope.store` says why.
+"""The layout of a file: what stands where in HDF5; :mod:`twinscope.storage.store` says why.
 
 The structure is that of NSID, of the Pycroscopy family, with a group ``progress`` beside the data.
 """
