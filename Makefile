@@ -9,7 +9,7 @@ demo: $(STAMP)
 	$(BIN)/twinscope demo $(MOLECULE)
 
 test: lint types $(STAMP)
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
 
 lint: $(STAMP)
