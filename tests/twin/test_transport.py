@@ -111,6 +111,7 @@ def test_a_request_whose_answer_is_lost_is_carried_out_once(relay: Relay, times:
     assert relay.opened == times + 1
     assert state["lease"] is not None
     job = transport.call("move_to", {"x": 1e-9}, lease=lease["lease"]).result
+    assert transport.call("wait_job", {"id": job["id"], "timeout": 5.0}).result["over"]
     relay.cut_before_answer = 1
     again = transport.call("move_to", {"x": 2e-9}, lease=lease["lease"]).result
     jobs = transport.call("jobs").result
