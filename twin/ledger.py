@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from twinscope.errors import NotFoundError, StoreError, TwinscopeError
+from twinscope.errors import NotFoundError, OutcomeUnknownError, StoreError, TwinscopeError
 from twinscope.record import Record
 from twinscope.sessions import KEPT_SESSIONS, Identity, Role, Session
 from twinscope.state import JobState
@@ -202,12 +202,9 @@ def _close_open_answers(sessions: Mapping[str, Session]) -> None:
     for session in sessions.values():
         for answer in session.answers.values():
             if not answer.done.is_set():
-                answer.error = TwinscopeError.from_dict(
-                    {
-                        "code": "outcome_unknown",
-                        "message": "the server was restarted while it carried this request out: look at the state,"
-                        " then decide whether to repeat it",
-                    }
+                answer.error = OutcomeUnknownError(
+                    "the server was restarted while it carried this request out: look at the state, then decide"
+                    " whether to repeat it"
                 )
                 answer.done.set()
 

@@ -120,6 +120,17 @@ def test_a_request_whose_answer_is_lost_is_carried_out_once(relay: Relay, times:
     transport.close()
 
 
+def test_what_is_fetched_ahead_arrives_whole_when_the_connection_is_lost(relay: Relay) -> None:
+    transport = PyroTransport(relay.address)
+    relay.cut_before_answer = 1
+    space = [memoryview(bytearray(8)) for _ in range(10)]
+    answers = list(transport.fetch("hello", [{}] * 10, space))
+    assert [answer.result["instrument"] for answer in answers] == ["ramp"] * 10
+    assert relay.opened == 2
+    assert transport.call("state").result["status"] == "idle"
+    transport.close()
+
+
 def test_all_threads_of_a_client_are_one_session(relay: Relay) -> None:
     transport = PyroTransport(relay.address)
     lease = transport.call("acquire_lease", {"purpose": "test", "duration": 30.0}).result["lease"]

@@ -105,18 +105,13 @@ class PyroTransport:
             As :meth:`call`.
         """
         done = 0
-        connection = self._taken()
-        whole = False
         try:
-            for reply in self._streamed(connection, name, parameters, into):
+            for reply in self._streamed(name, parameters, into):
                 done += 1
                 yield reply
-            whole = True
-        except OSError as exc:
+        except (OSError, ProtocolError) as exc:
+            # What is wrong for good is explained by the next call.
             log.info("the connection to %s is lost (%s): going on one by one", self.uri, exc)
-        finally:
-            # Answers to what was asked before an interruption must not be taken for others.
-            self._put_back(connection) if whole else self._drop(connection)
         for given in parameters[done:]:
             yield self.call(name, given)
 
@@ -151,21 +146,24 @@ class PyroTransport:
                 time.sleep(pause)
 
     def _streamed(
-        self,
-        connection: Connection,
-        name: str,
-        parameters: Sequence[Mapping[str, Any]],
-        into: Sequence[memoryview],
+        self, name: str, parameters: Sequence[Mapping[str, Any]], into: Sequence[memoryview]
     ) -> Iterator[Reply]:
         """Ask ahead of the answers; what goes wrong with one ends all."""
         requests = (_request(name, given, {}) for given in parameters)
-        for request in itertools.islice(requests, _AHEAD):
-            connection.send(request, self._timeout)
-        for view in into:
-            answer = connection.receive(_pyro.ANSWER_LIMIT, self._timeout + LONGEST_WAIT, view)
-            for request in itertools.islice(requests, 1):
+        connection = self._taken()
+        whole = False
+        try:
+            for request in itertools.islice(requests, _AHEAD):
                 connection.send(request, self._timeout)
-            yield _reply(_content(answer), answer.payload)
+            for view in into:
+                answer = connection.receive(_pyro.ANSWER_LIMIT, self._timeout + LONGEST_WAIT, view)
+                for request in itertools.islice(requests, 1):
+                    connection.send(request, self._timeout)
+                yield _reply(_content(answer), answer.payload)
+            whole = True
+        finally:
+            # Answers to what was asked before an interruption must not be taken for others.
+            self._put_back(connection) if whole else self._drop(connection)
 
     def _asked(self, request: Message) -> tuple[Mapping[str, Any], bytes | memoryview]:
         connection = self._taken()
