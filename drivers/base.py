@@ -1,12 +1,16 @@
-"""The driver interface: what the instrument asks of a driver, and what it hands to it."""
+"""The driver interface: what the instrument asks of a driver, and what it hands to it; docs/drivers.md teaches it."""
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from twinscope.capabilities import Capabilities
+from twinscope.drivers.options import DriverOptions
 from twinscope.requests import PathRequest, ScanRequest, SpectroscopyRequest
 from twinscope.state import Reading
+
+API_VERSION = 1
+"""Number of this interface. It grows when a driver that was written for the one before cannot be used any more."""
 
 
 class TraceSink(Protocol):
@@ -36,17 +40,34 @@ class Driver(Protocol):
 
     The constructor takes the driver's options as keywords, checks them all and raises
     :class:`~twinscope.errors.ConfigurationError` with the name of the wrong one; it does not touch hardware.
-    One thread calls everything but :meth:`stop` and :meth:`capabilities`. Values are checked against the limits and the
-    interlocks before the driver sees them, and what the capabilities do not list is never asked for. Whatever else goes
-    wrong is raised as :class:`~twinscope.errors.DriverError`.
+    One thread calls everything but :meth:`stop`. The order of a life is: constructor, :meth:`capabilities`,
+    :meth:`open`, everything else, :meth:`close`, and perhaps :meth:`open` again. Values are checked against the limits
+    and the interlocks before the driver sees them, and what the capabilities do not list is never asked for. Whatever
+    else goes wrong is raised as :class:`~twinscope.errors.DriverError`. A driver knows nothing of sessions, files and
+    networks: it fills the sinks that it is handed.
 
     What takes time (:meth:`write` to :meth:`approach`, and what optional features do) returns when it is over, or soon
     after :meth:`stop`.
+
+    Attributes
+    ----------
+    name, vendor, summary
+        For people; the name is that of the entry point.
+    api_versions
+        The lowest and the highest :data:`API_VERSION` that the driver was written for.
+    options_type
+        A frozen dataclass with the options that the constructor takes.
+    provides
+        What the driver may have, depending on its options and on its instrument: of
+        :attr:`~twinscope.capabilities.Capabilities.traits`. For listings; the capabilities decide.
     """
 
     name: ClassVar[str]
     vendor: ClassVar[str]
     summary: ClassVar[str]
+    api_versions: ClassVar[tuple[int, int]]
+    options_type: ClassVar[type[DriverOptions]]
+    provides: ClassVar[tuple[str, ...]]
 
     def __init__(self, **options: Any) -> None: ...
 
@@ -59,7 +80,10 @@ class Driver(Protocol):
         ...
 
     def capabilities(self) -> Capabilities:
-        """Tell what the instrument can do; known from the constructor on."""
+        """Tell what the instrument can do; the same until the driver is made anew.
+
+        A driver that has to ask its instrument for that may connect to it here; nothing moves for that.
+        """
         ...
 
     def read(self) -> Reading:

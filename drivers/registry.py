@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from twinscope.drivers.base import Driver
+from twinscope.drivers.base import API_VERSION, Driver
+from twinscope.drivers.options import DriverOptions, Option
 from twinscope.errors import ConfigurationError, MissingPackageError
 
 GROUP = "twinscope.drivers"
@@ -12,12 +13,29 @@ GROUP = "twinscope.drivers"
 
 @dataclass(frozen=True, slots=True)
 class DriverInfo:
-    """An installed driver, or the reason why it cannot be used."""
+    """An installed driver, or the reason why it cannot be used.
+
+    Attributes
+    ----------
+    name
+        Of the entry point.
+    distribution, version
+        What it was installed with.
+    vendor, summary, provides
+        See :class:`~twinscope.drivers.base.Driver`; empty for one that cannot be used.
+    options
+        What can be set.
+    error
+        Why it cannot be used, or None.
+    """
 
     name: str
     distribution: str
     version: str
+    vendor: str
     summary: str
+    provides: tuple[str, ...]
+    options: tuple[Option, ...]
     error: str | None
 
 
@@ -26,20 +44,16 @@ def installed() -> list[DriverInfo]:
     return [_describe(entry) for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)]
 
 
-def create(name: str, **options: Any) -> Driver:
-    """Make the driver with this name, or of this class while it is being written: "package.module:Class".
+def load(name: str) -> type[Driver]:
+    """Return the class of a driver by its name, or while it is being written by its place: "package.module:Class".
 
     Raises
     ------
     ConfigurationError
-        When there is no such driver, it cannot be loaded, or an option is wrong.
+        When there is no such driver, it cannot be loaded, or was written for another interface.
     MissingPackageError
         When a package that it needs is not installed.
     """
-    return _load(name)(**options)
-
-
-def _load(name: str) -> type[Driver]:
     if ":" in name:
         return _load_entry(EntryPoint(name, name, GROUP))
     entries = {entry.name: entry for entry in entry_points(group=GROUP)}
@@ -47,6 +61,22 @@ def _load(name: str) -> type[Driver]:
         known = ", ".join(sorted(entries)) or "none: is twinscope installed?"
         raise ConfigurationError(f"unknown driver {name!r}: installed drivers are {known}", name=name)
     return _load_entry(entries[name])
+
+
+def create(name: str, **options: Any) -> Driver:
+    """Make the driver with this name; see :func:`load`.
+
+    Raises
+    ------
+    ConfigurationError
+        As :func:`load` does, or when an option is wrong.
+    MissingPackageError
+        When a package that it needs is not installed.
+    """
+    return load(name)(**options)
+
+
+_MEMBERS = ("name", "vendor", "summary", "api_versions", "options_type", "provides", "open", "read", "poll", "stop")
 
 
 def _load_entry(entry: EntryPoint) -> type[Driver]:
@@ -58,12 +88,30 @@ def _load_entry(entry: EntryPoint) -> type[Driver]:
     # Loading runs the code of others: whatever it raises must not stop the server or the listing.
     except Exception as exc:
         raise ConfigurationError(f"the driver {entry.name!r} cannot be loaded: {type(exc).__name__}: {exc}") from exc
-    missing = [
-        member for member in ("name", "vendor", "summary", "open", "read", "poll", "stop") if not hasattr(cls, member)
-    ]
+    missing = [member for member in _MEMBERS if not hasattr(cls, member)]
     if missing:
         raise ConfigurationError(f"{entry.value} is not a driver: it has no {', '.join(missing)}")
+    if not (isinstance(cls.options_type, type) and issubclass(cls.options_type, DriverOptions)):
+        raise ConfigurationError(f"{entry.value} has options_type {cls.options_type!r}: expected a DriverOptions")
+    _check_versions(entry.name, cls.api_versions)
     return cls  # type: ignore[no-any-return]
+
+
+def _check_versions(name: str, versions: Any) -> None:
+    """Raise :class:`ConfigurationError` unless a driver was written for this interface."""
+    whole = isinstance(versions, tuple) and len(versions) == 2 and all(type(number) is int for number in versions)
+    if not whole or versions[0] > versions[1]:
+        raise ConfigurationError(
+            f"the driver {name!r} has api_versions = {versions!r}: expected the lowest and the highest, as (1, 1)",
+            name=name,
+        )
+    if not versions[0] <= API_VERSION <= versions[1]:
+        older = "the driver" if versions[1] < API_VERSION else "twinscope"
+        raise ConfigurationError(
+            f"the driver {name!r} was written for versions {versions[0]} to {versions[1]} of the driver interface, this"
+            f" is {API_VERSION}: install a newer version of {older}",
+            name=name,
+        )
 
 
 def _is_ours(entry: EntryPoint) -> bool:
@@ -76,5 +124,7 @@ def _describe(entry: EntryPoint) -> DriverInfo:
     try:
         cls = _load_entry(entry)
     except (ConfigurationError, MissingPackageError) as exc:
-        return DriverInfo(entry.name, distribution, version, "", str(exc))
-    return DriverInfo(entry.name, distribution, version, cls.summary, None)
+        return DriverInfo(entry.name, distribution, version, "", "", (), (), str(exc))
+    return DriverInfo(
+        entry.name, distribution, version, cls.vendor, cls.summary, cls.provides, cls.options_type.describe(), None
+    )

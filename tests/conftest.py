@@ -17,6 +17,7 @@ import pytest
 import twinscope
 from twinscope.capabilities import Capabilities, Channel, Limits
 from twinscope.clock import Clock
+from twinscope.drivers.options import DriverOptions
 from twinscope.guard import Guard
 from twinscope.instrument import Instrument
 from twinscope.interlocks import Interlocks
@@ -140,12 +141,22 @@ def scope(server: ServerProcess) -> Iterator[twinscope.Microscope]:
         yield microscope
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RampOptions(DriverOptions):
+    """How fast the ramp driver lives."""
+
+    rate: float | str = "accelerated"
+
+
 class RampDriver:
     """An instrument without physics: the channels `at_x`, `at_y` and `at_z` record where the tip is, in m."""
 
     name: ClassVar[str] = "ramp"
     vendor: ClassVar[str] = "tests"
     summary: ClassVar[str] = "records where the tip is"
+    api_versions: ClassVar[tuple[int, int]] = (1, 1)
+    options_type: ClassVar[type[DriverOptions]] = RampOptions
+    provides: ClassVar[tuple[str, ...]] = ("scan", "path", "spectroscopy")
 
     def __init__(self, rate: float | str = "accelerated") -> None:
         self.clock = Clock.parse(rate)

@@ -17,6 +17,8 @@ from twinscope.requests import (
 BYTES_PER_VALUE = 4
 """Recorded values are float32."""
 
+ACQUISITIONS = (ScanRequest.kind, PathRequest.kind, SpectroscopyRequest.kind)
+"""Kinds of acquisitions."""
 
 FEATURES = ("coarse_motion", "pulse", "tip_shaping", "oracle")
 """What an instrument may have beyond signals, moves and acquisitions."""
@@ -93,6 +95,8 @@ class Capabilities:
         has its range here, too: pulse_voltage, pulse_duration, tip_shaping_depth, tip_shaping_voltage, coarse_steps.
     features
         Which of :data:`FEATURES` it has.
+    acquisitions
+        Which of :data:`ACQUISITIONS` it can do.
     scan_modes
         Allowed values of :attr:`ScanRequest.z_mode`.
     sweeps
@@ -115,6 +119,7 @@ class Capabilities:
     settings: Mapping[str, Any]
     signals: tuple[Channel, ...] = ()
     features: tuple[str, ...] = ()
+    acquisitions: tuple[str, ...] = ACQUISITIONS
 
     def channel(self, name: str) -> Channel:
         """Return the channel with this name.
@@ -139,6 +144,12 @@ class Capabilities:
     def feedback_modes(self) -> tuple[str, ...]:
         """What the z-controller can hold constant."""
         return tuple(mode for mode in self.scan_modes if mode != CONSTANT_HEIGHT)
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """One word for each thing that it can do: acquisitions, "sweep_z", "constant_current", features."""
+        sweeps = tuple(f"sweep_{swept}" for swept in self.sweeps if SpectroscopyRequest.kind in self.acquisitions)
+        return (*self.acquisitions, *sweeps, *self.feedback_modes, *self.features)
 
     def check_position(self, **position: float) -> None:
         """Raise :class:`OutOfRangeError` when x, y or z is outside its limits."""
@@ -168,6 +179,9 @@ class Capabilities:
 
     def check_request(self, request: AcquisitionRequest) -> None:
         """Raise the error that fits when this instrument cannot carry out `request`; nothing is moved for that."""
+        if request.kind not in self.acquisitions:
+            known = ", ".join(self.acquisitions) or "none"
+            raise InvalidRequestError(f"a {request.kind} was asked for: this instrument has {known}", name="kind")
         for name in request.channels:
             self.channel(name)
         if isinstance(request, ScanRequest):
@@ -230,6 +244,6 @@ class Capabilities:
         values["channels"] = tuple(Channel(**channel) for channel in values["channels"])
         values["limits"] = {name: Limits(**limits) for name, limits in values["limits"].items()}
         values["signals"] = tuple(Channel(**signal) for signal in values["signals"])
-        for name in ("scan_modes", "sweeps", "features"):
+        for name in ("scan_modes", "sweeps", "features", "acquisitions"):
             values[name] = tuple(values[name])
         return cls(**values)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from twinscope.capabilities import Capabilities
+from twinscope.capabilities import ACQUISITIONS, Capabilities
 from twinscope.drivers.base import TraceSink
 from twinscope.drivers.simulator import jax_setup
 from twinscope.drivers.simulator.description import describe
@@ -73,6 +73,18 @@ class Simulator:
     name: ClassVar[str] = "simulator"
     vendor: ClassVar[str] = "twinscope"
     summary: ClassVar[str] = "digital twin: non-contact AFM and STM with a probe-particle tip, in JAX"
+    api_versions: ClassVar[tuple[int, int]] = (1, 1)
+    options_type: ClassVar[type[SimulatorOptions]] = SimulatorOptions
+    provides: ClassVar[tuple[str, ...]] = (
+        *ACQUISITIONS,
+        "sweep_z",
+        "sweep_bias",
+        "constant_frequency_shift",
+        "constant_current",
+        "pulse",
+        "tip_shaping",
+        "oracle",
+    )
 
     def __init__(self, **options: Any) -> None:
         self.options = SimulatorOptions.from_keywords(options)

@@ -1,10 +1,10 @@
 """Options of the simulator."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from twinscope.drivers.options import DriverOptions
 from twinscope.errors import ConfigurationError
 
 _NOT_NEGATIVE = ("noise", "seed")
@@ -12,7 +12,7 @@ _ANY_SIGN = ("bias",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatorOptions:
+class SimulatorOptions(DriverOptions):
     """How the simulated microscope is set up, in SI units.
 
     Attributes
@@ -84,17 +84,16 @@ class SimulatorOptions:
     largest_acquisition: int = 2**30
 
     def __post_init__(self) -> None:
+        DriverOptions.__post_init__(self)
         for field in fields(self):
-            if field.type in (float, int):
-                object.__setattr__(self, field.name, _number(field.name, getattr(self, field.name), field.type is int))
+            if field.type in (float, int) and field.name not in _ANY_SIGN:
+                _check_sign(field.name, getattr(self, field.name))
         for name in ("sample", "surface"):
             if self.world is not None and getattr(self, name) is not None:
                 raise ConfigurationError(
                     f"{name} is {getattr(self, name)!r} but there is a world, which has its own: give one of them",
                     name=name,
                 )
-        if not isinstance(self.oracle, bool):
-            raise ConfigurationError(f"oracle is {self.oracle!r}: expected true or false", name="oracle")
         if not self.lowest_height < self.working_height < self.withdrawn_height:
             raise ConfigurationError(
                 f"working_height is {self.working_height} m: expected it between {self.lowest_height:.4g} m (the"
@@ -107,35 +106,8 @@ class SimulatorOptions:
         """The lowest allowed middle of the oscillation, in m."""
         return self.closest_approach + self.amplitude / 2
 
-    @classmethod
-    def from_keywords(cls, keywords: dict[str, Any]) -> "SimulatorOptions":
-        """Build from keywords.
 
-        Raises
-        ------
-        ConfigurationError
-            When a keyword is unknown or a value is wrong; the message names it.
-        """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(keywords) - set(known))
-        if unknown:
-            raise ConfigurationError(
-                f"unknown simulator option {unknown[0]!r}: expected {', '.join(known)}", name=unknown[0]
-            )
-        return cls(**keywords)
-
-
-def _number(name: str, value: Any, whole: bool) -> float:
-    try:
-        number = (int if whole else float)(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    lowest = -math.inf if name in _ANY_SIGN else 0
-    if not (lowest < number < math.inf or (number == 0 and name in _NOT_NEGATIVE)):
-        allowed = " above zero"
-        if name in (*_NOT_NEGATIVE, *_ANY_SIGN):
-            allowed = " zero or above" if name in _NOT_NEGATIVE else ""
-        raise ConfigurationError(
-            f"the simulator option {name} is {value!r}: expected a finite number{allowed}", name=name
-        )
-    return number
+def _check_sign(name: str, value: float) -> None:
+    if value < 0 or (value == 0 and name not in _NOT_NEGATIVE):
+        allowed = "of zero or above" if name in _NOT_NEGATIVE else "above zero"
+        raise ConfigurationError(f"the option {name} is {value!r}: expected a number {allowed}", name=name)

@@ -179,7 +179,7 @@ def test_a_stop_from_another_thread_ends_a_minute_of_work_at_once(what: str) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"samples": "benzene"}, "unknown simulator option 'samples'.*sample"),
+        ({"samples": "benzene"}, "unknown option 'samples'.*sample"),
         ({"amplitude": -1e-10}, "amplitude is -1e-10.*above zero"),
         ({"amplitude": float("nan")}, "amplitude is nan"),
         ({"amplitude": "wide"}, "amplitude is 'wide'"),

@@ -306,7 +306,7 @@ def test_a_world_has_no_other_sample_and_no_other_surface() -> None:
     for extra in ({"sample": "benzene"}, {"surface": "Au"}):
         with pytest.raises(ConfigurationError, match="there is a world, which has its own"):
             Simulator(world={}, **extra)
-    with pytest.raises(ConfigurationError, match="world is 3: expected a mapping"):
+    with pytest.raises(ConfigurationError, match="world is 3: expected a table or nothing"):
         Simulator(world=3)
 
 

@@ -258,7 +258,7 @@ def test_ctrl_c_withdraws_the_tip_and_leaves_readable_files(serve: Serve, tmp_pa
     [
         (["simulate", "unobtainium"], 2, "'unobtainium'"),
         (["simulate", "benzene", "--tip", "Pb"], 2, "tip is 'Pb'"),
-        (["simulate", "benzene", "--set", "amplitud=1"], 2, "unknown simulator option 'amplitud'"),
+        (["simulate", "benzene", "--set", "amplitud=1"], 2, "unknown option 'amplitud'"),
         (["simulate", "benzene", "--channels", "topography"], 2, "unknown channel 'topography'"),
         (["simulate", "benzene", "--pixels", "many"], 2, "expected something like 128"),
         (["simulate", "benzene", "--pixels", "0"], 2, "pixels[0] is 0"),

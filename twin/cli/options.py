@@ -101,7 +101,7 @@ def add_twin_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--realism", help="simulator: clean, low_temperature or room_temperature")
     sub.add_argument("--tip", help="simulator: CO, Xe, Cl, H2O or Cu")
     sub.add_argument("--clock", help="simulator: realtime, accelerated, or a rate")
-    sub.add_argument("--seed", help="simulator: of all randomness")
+    sub.add_argument("--seed", type=int, help="simulator: of all randomness")
     sub.add_argument("--orientation", help="simulator: file, or flat to lay a molecule flat")
     sub.add_argument(
         "--set", action="append", type=_assignment, metavar="KEY=VALUE", help="any option of the driver, as in TOML"
