@@ -61,6 +61,23 @@ def test_drivers_are_listed() -> None:
     listed = run("drivers")
     assert listed.returncode == 0
     assert "simulator" in listed.stdout
+    assert "constant_current" in listed.stdout
+
+
+def test_the_options_of_a_driver_are_listed() -> None:
+    listed = run("drivers", "simulator").stdout.splitlines()
+    assert "digital twin" in listed[0]
+    assert "amplitude            a finite number (default 1e-10)" in listed
+    assert run("drivers", "nanoscope").returncode == 2
+
+
+def test_a_file_sets_up_the_driver_and_options_of_the_command_come_on_top(serve, tmp_path: Path) -> None:
+    file = tmp_path / "driver.toml"
+    file.write_text('sample = "benzene"\nseed = 3\namplitude = 2e-10\n')
+    server = serve("--driver-config", str(file), "--seed", "4")
+    with twinscope.connect(server.uri) as scope:
+        settings = scope.capabilities().settings
+    assert (settings["sample"], settings["seed"], settings["amplitude"]) == ("benzene", 4, 2e-10)
 
 
 def test_simulate_turns_a_molecule_into_data_and_a_picture(tmp_path: Path) -> None:
@@ -267,7 +284,8 @@ def test_ctrl_c_withdraws_the_tip_and_leaves_readable_files(serve: Serve, tmp_pa
         (["simulate", "benzene", "--png", "picture.foo"], 2, ".png"),
         (["simulate", "benzene", "--heights", "400:350"], 2, "450:360:10"),
         (["simulate", "benzene", "--heights", "40:35:2"], 2, "outside its range"),
-        (["serve", "--driver", "nanoscope"], 2, "unknown driver 'nanoscope': installed drivers are simulator"),
+        (["serve", "--driver", "nanoscope"], 2, "unknown driver 'nanoscope': installed drivers are "),
+        (["serve", "--driver-config", "nowhere.toml"], 2, "nowhere.toml cannot be read"),
         (["serve", "--set", "nonsense"], 2, "KEY=VALUE"),
         (["serve", "--port", "70000"], 2, "70000"),
         (["simulate", "--realism", "lunar"], 2, "'lunar'"),

@@ -141,18 +141,24 @@ def test_a_broken_driver_is_listed_with_its_error_and_stops_nothing(entries, ram
         broken=RuntimeError("bad licence"),
         needy=ModuleNotFoundError("no", name="vendorlib"),
         wrong=dict,
+        old=type("Old", (ramp_driver,), {"api_versions": (0, 0)}),
+        unsure=type("Unsure", (ramp_driver,), {"api_versions": "1"}),
+        loose=type("Loose", (ramp_driver,), {"options_type": dict}),
     )
     listed = {info.name: info for info in registry.installed()}
     assert listed["ramp"].error is None
     assert "bad licence" in listed["broken"].error
     assert "vendorlib" in listed["needy"].error
     assert "not a driver" in listed["wrong"].error
+    assert "versions 0 to 0 of the driver interface, this is 1: install a newer" in listed["old"].error
+    assert "api_versions = '1'" in listed["unsure"].error
+    assert "expected a DriverOptions" in listed["loose"].error
     assert registry.create("ramp").name == "ramp"
     with pytest.raises(ConfigurationError, match="bad licence"):
         registry.create("broken")
     with pytest.raises(MissingPackageError, match="vendorlib"):
         registry.create("needy")
-    with pytest.raises(ConfigurationError, match=r"'tunnel'.*broken, needy, ramp, wrong"):
+    with pytest.raises(ConfigurationError, match=r"'tunnel'.*broken, loose, needy, old, ramp"):
         registry.create("tunnel")
 
 

@@ -59,12 +59,22 @@ def token_of(options: argparse.Namespace) -> str | None:
 
 
 def driver_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Collect the driver's options: those with a flag of their own, then ``--set``."""
+    """Collect the driver's options: of ``--driver-config``, then those with a flag of their own, then ``--set``."""
+    file = getattr(options, "driver_config", None)
     names = ("sample", "tip", "clock", "seed", "orientation", "realism")
     given = {name: getattr(options, name, None) for name in names}
     if options.world:
         given["world"] = {}
-    return {name: value for name, value in given.items() if value is not None} | dict(options.set or [])
+    flags = {name: value for name, value in given.items() if value is not None}
+    return _options_of_file(file) | flags | dict(options.set or [])
+
+
+def _options_of_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    from twinscope.drivers.options import read_options
+
+    return read_options(file)
 
 
 # ---------------------------------------------------------------------- groups of options

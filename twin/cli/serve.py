@@ -5,7 +5,7 @@ import signal
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinscope._version import __version__
 from twinscope.cli.options import (
@@ -20,6 +20,9 @@ from twinscope.cli.options import (
 )
 from twinscope.errors import ConfigurationError
 from twinscope.protocol import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from twinscope.drivers.base import Driver
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -46,14 +49,27 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def drivers(options: argparse.Namespace) -> int:
-    """List the installed drivers."""
-    del options
+    """List the installed drivers, or tell what can be set about one."""
     from twinscope.drivers import registry
 
+    if options.name is not None:
+        _print_driver(registry.load(options.name))
+        return 0
     for info in registry.installed():
-        text = f"cannot be used: {info.error}" if info.error else info.summary
-        print(f"{info.name:<12} {info.distribution} {info.version}: {text}")
+        print(f"{info.name:<12} {info.distribution} {info.version}" + (f", {info.vendor}" if info.vendor else ""))
+        if info.error:
+            print(f"{'':<12} cannot be used: {info.error}")
+        else:
+            print(f"{'':<12} {info.summary}\n{'':<12} can, if it is set up so: {', '.join(info.provides)}")
     return 0
+
+
+def _print_driver(driver: "type[Driver]") -> None:
+    """Print what a driver is and the options that it takes."""
+    print(f"{driver.name}, {driver.vendor}: {driver.summary}")
+    for option in driver.options_type.describe():
+        given = "must be given" if option.required else f"default {option.default}"
+        print(f"{option.name:<20} {option.kind} ({given})")
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -67,6 +83,7 @@ def add_commands(add: AddCommand) -> None:
     """Add the commands of this module."""
     sub = add("serve", serve)
     sub.add_argument("--driver", default="simulator", help="an installed driver (default: %(default)s)")
+    sub.add_argument("--driver-config", type=Path, metavar="FILE", help="TOML file with the options of the driver")
     sub.add_argument("--sample", help="simulator: molecule of the library, or a file that ASE reads")
     add_twin_options(sub)
     _add_listening_options(sub)
@@ -76,7 +93,8 @@ def add_commands(add: AddCommand) -> None:
         "--restart", action=argparse.BooleanOptionalAction, default=False, help="start again when the server dies"
     )
 
-    add("drivers", drivers)
+    sub = add("drivers", drivers)
+    sub.add_argument("name", nargs="?", help="tell the options of this one")
 
     sub = add("demo", demo)
     sub.add_argument("molecule", nargs="?", default="pentacene", help="as for simulate (default: %(default)s)")
