@@ -10,6 +10,7 @@ from typing import Any
 from twinscope import _checks
 from twinscope._version import __version__
 from twinscope.board import Board, status_of
+from twinscope.capabilities import Capabilities
 from twinscope.errors import (
     AbortedError,
     BusyError,
@@ -60,8 +61,6 @@ class Instrument:
 
     Attributes
     ----------
-    capabilities
-        What it can do.
     events
         What happens, for those who watch.
     jobs
@@ -71,7 +70,6 @@ class Instrument:
     def __init__(
         self, backend: Backend, directory: Path, interlocks: Interlocks | None = None, ledger: Ledger | None = None
     ) -> None:
-        self.capabilities = backend.capabilities()
         self.ledger = ledger or Ledger(None)
         self._backend = backend
         self._directory = directory
@@ -84,6 +82,11 @@ class Instrument:
         self._closing = threading.Event()
         self._worker = Worker(backend, self._board)
         self._watch = threading.Thread(target=self._watch_lease, name="lease", daemon=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do; a driver that had to be made anew may find its hardware with other limits."""
+        return self._backend.capabilities()
 
     # ------------------------------------------------------------------ life
 

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from tests.conftest import RampDriver
 from twinscope import _driver_line, driver_host
+from twinscope.capabilities import Capabilities, Limits
 from twinscope.state import Position
 
 GOOD_TRACES = 3
@@ -58,6 +60,20 @@ class RunsOutOfMemory(FailingDriver):
 class Raises(FailingDriver):
     def fail(self) -> None:
         raise ZeroDivisionError("the piezo of nothing")
+
+
+class FindsLessEachTime(Raises):
+    """Its instrument has a shorter range whenever it is made anew; the file counts."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        times = Path(file)
+        times.write_text(str(int(times.read_text()) + 1 if times.exists() else 1))
+        self._range = 1e-6 / int(times.read_text())
+
+    def capabilities(self) -> Capabilities:
+        usual = super().capabilities()
+        return replace(usual, limits={**usual.limits, "x": Limits(-self._range, self._range, "m")})
 
 
 class LosesItsInstrument(FailingDriver):

@@ -20,6 +20,7 @@ from twinscope.errors import (
     DriverDiedError,
     DriverError,
     InterlockError,
+    OutOfRangeError,
     TwinscopeError,
 )
 from twinscope.interlocks import Interlocks
@@ -98,6 +99,19 @@ def test_a_driver_that_fails_ends_its_job_and_is_started_again(served: Serve, dr
         assert scope.state().tip is TipState.UNKNOWN
         assert scope.wait_ready(20)
         check_that_nothing_moves_before_an_operator_has_looked(scope)
+
+
+def test_the_limits_are_those_of_the_driver_that_was_made_anew(served: Serve, tmp_path: Path) -> None:
+    scope = served("FindsLessEachTime", file=str(tmp_path / "times"))
+    with scope.control():
+        scope.move_to(x=0.9e-6)
+        scan(scope).wait(20)
+        assert scope.wait_ready(20)
+        scope.acknowledge()
+        with pytest.raises(OutOfRangeError, match="5e-07"):
+            scope.move_to(x=0.9e-6)
+        with pytest.raises(OutOfRangeError, match="5e-07"):
+            scope.check("move_to", x=0.9e-6)
 
 
 def check_that_nothing_moves_before_an_operator_has_looked(scope: twinscope.Microscope) -> None:
