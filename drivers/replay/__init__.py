@@ -1,0 +1,1 @@
+"""Recorded measurements as an instrument."""
