@@ -17,7 +17,8 @@
     │   └── AbortedError                   an acquisition was aborted
     ├── DriverError                        the driver, or what stands behind it, failed
     │   └── DriverDiedError                the process of the driver has ended or was ended
-    ├── StoreError (OSError)               data could not be written or read
+    ├── ProtocolError                      bytes do not follow the Nanonis protocol, or cannot be sent in it
+├── StoreError (OSError)               data could not be written or read
     ├── MissingPackageError (ImportError)  an optional package is not installed
     └── RemoteError                        the server cannot be used
         ├── ServerUnreachableError (ConnectionError)  there is no answer
@@ -142,6 +143,12 @@ class DriverDiedError(DriverError):
     """The process of the driver has ended, or was ended because it did not answer."""
 
     code = "driver_died"
+
+
+class ProtocolError(TwinscopeError):
+    """Bytes do not follow the Nanonis protocol, or a value cannot be sent in it."""
+
+    code = "protocol"
 
 
 class StoreError(TwinscopeError, OSError):
