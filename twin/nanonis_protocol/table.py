@@ -25,7 +25,11 @@ def _fields(text: str | None) -> tuple[Field, ...]:
 
 
 def _all_of(layouts: Iterable[tuple[Field, ...]]) -> tuple[Field, ...]:
-    return tuple(dict.fromkeys(field for layout in layouts for field in layout))
+    found: dict[str, Field] = {}
+    for layout in layouts:
+        for field in layout:
+            found.setdefault(field.name, field)
+    return tuple(found.values())
 
 
 def _read_all() -> Mapping[str, Command]:
