@@ -155,7 +155,7 @@ def test_the_reference_has_every_option_of_the_simulator_with_its_default() -> N
 
 
 def test_the_reference_has_every_field_of_the_realism_with_its_value_in_each_profile() -> None:
-    from twinscope.drivers.simulator.realism import PROFILES, Realism, realism_from_option
+    from twinscope.drivers.common.realism import PROFILES, Realism, realism_from_option
 
     def written(value: Any) -> str:
         return f"({', '.join(f'{part:g}' for part in value)})" if isinstance(value, tuple) else f"{value:g}"

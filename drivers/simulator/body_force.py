@@ -4,8 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from twinscope.drivers.simulator.realism import Realism
-from twinscope.drivers.simulator.units import ANGSTROM, EV_PER_ANGSTROM
+from twinscope.drivers.common.realism import Realism
+from twinscope.drivers.common.units import ANGSTROM, EV_PER_ANGSTROM
 from twinscope.kernels import Cantilever, capacitive_force, frequency_shift_at
 
 # From the height of the probe above a flat molecule to that of the tip's body above the metal (Å): the probe hangs 3 Å

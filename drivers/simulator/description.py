@@ -6,10 +6,10 @@ from typing import Any
 
 from twinscope._version import __version__
 from twinscope.capabilities import Capabilities, Limits
+from twinscope.drivers.common.realism import Realism
 from twinscope.drivers.simulator.head import Head
 from twinscope.drivers.simulator.imaging import CHANNELS
 from twinscope.drivers.simulator.options import SimulatorOptions
-from twinscope.drivers.simulator.realism import Realism
 from twinscope.drivers.simulator.signals import LIMITS, SIGNALS
 from twinscope.requests import Z_MODES
 

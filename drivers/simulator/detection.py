@@ -5,10 +5,10 @@ import math
 import jax
 import numpy as np
 
+from twinscope.drivers.common.realism import Realism
+from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator.condition import Body
-from twinscope.drivers.simulator.realism import Realism
 from twinscope.drivers.simulator.signals import resolving_substeps
-from twinscope.drivers.simulator.units import ANGSTROM
 from twinscope.kernels import Cantilever, frequency_noise, phase_locked_loop
 
 # A sample is a mean: with fewer parts the noise behind the loop would be aliased into it.
@@ -70,16 +70,10 @@ class Detector:
 
     def shift_noise(self, count: int, interval: float, begin: float, key: tuple[int, int]) -> np.ndarray:
         """Noise (count,) of the frequency shift before any filter, in Hz, in steps of an interval from a time on."""
-        realism = self._realism
         noise = np.zeros(count)
         if self._noise is not None:
             noise += np.asarray(self._noise.series(self._body.noise_key(*key), count, interval), float)
-        times = interval * (np.arange(count) + 1)
-        if realism.flicker:
-            noise += np.asarray(self._body.flicker.at(times, begin), float)
-        if any(realism.hum):
-            noise += np.asarray(self._body.hum.at(times, begin), float)
-        return noise
+        return noise + self._body.pick_up(interval * (np.arange(count) + 1), begin)
 
     def current_noise(self, count: int, interval: float, key: tuple[int, int]) -> np.ndarray:
         """White noise (count,) of the current, in A, averaged over each interval."""

@@ -9,16 +9,16 @@ import numpy as np
 
 from twinscope.capabilities import ACQUISITIONS, Capabilities
 from twinscope.drivers.base import TraceSink
+from twinscope.drivers.common.motion import Motion, motion_of
+from twinscope.drivers.common.realism import realism_from_option
+from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator import jax_setup
 from twinscope.drivers.simulator.description import describe
 from twinscope.drivers.simulator.exact import Measured, add_noise, exact_traces, is_exact
 from twinscope.drivers.simulator.head import Head
 from twinscope.drivers.simulator.imaging import CONVERGED, CURRENT, FREQUENCY_SHIFT
-from twinscope.drivers.simulator.motion import Motion, motion_of
 from twinscope.drivers.simulator.options import SimulatorOptions
-from twinscope.drivers.simulator.realism import realism_from_option
 from twinscope.drivers.simulator.truth import truth
-from twinscope.drivers.simulator.units import ANGSTROM
 from twinscope.errors import DriverError
 from twinscope.kernels import recovery_probability
 from twinscope.requests import (

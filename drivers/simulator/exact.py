@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twinscope.drivers.common.motion import Motion, Speeds, motion_of
 from twinscope.drivers.simulator.imaging import CONVERGED, FREQUENCY_SHIFT, Imaging
-from twinscope.drivers.simulator.motion import Motion, Speeds, motion_of
 from twinscope.requests import CONSTANT_HEIGHT, AcquisitionRequest, PathRequest, ScanRequest, SpectroscopyRequest
 
 # Positions measured together: one tile of the kernels.

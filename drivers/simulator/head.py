@@ -2,23 +2,21 @@
 
 import logging
 import math
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from twinscope.clock import Clock
+from twinscope.drivers.common.motion import Motion, Speeds, straight
+from twinscope.drivers.common.pace import Pace
+from twinscope.drivers.common.realism import Realism
+from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator.condition import Body
 from twinscope.drivers.simulator.measuring import Measuring, Sampled, Settings
-from twinscope.drivers.simulator.motion import Motion, Speeds, straight
 from twinscope.drivers.simulator.options import SimulatorOptions
-from twinscope.drivers.simulator.realism import Realism
 from twinscope.drivers.simulator.signals import DEFAULTS, begins_higher, check_regulable
 from twinscope.drivers.simulator.specimen import Specimen
 from twinscope.drivers.simulator.tips import TIPS, tip_from_option
-from twinscope.drivers.simulator.units import ANGSTROM
 from twinscope.errors import InterlockError
 from twinscope.kernels import ControllerState
 from twinscope.requests import setpoint_of
@@ -28,8 +26,6 @@ log = logging.getLogger(__name__)
 
 # Live signals are measured again when they are older than this, in s of instrument time.
 _STALE = 1.0
-# A realtime instrument that was left alone for longer than this, in s, has lived on meanwhile.
-_LEFT_ALONE = 1.0
 # With the z-controller on, the tip is followed from place to place on its way (m), and for a while (s) at its end.
 _WAY_STEP = 1e-10
 _STEPS = (16, 512)
@@ -40,7 +36,7 @@ _SETTLE_SAMPLES = 64
 _OTHER_MOTIONS = 2**31
 
 
-class Head:
+class Head(Pace):
     """Tip, piezos, z-controller and clock of the simulated microscope.
 
     Attributes
@@ -56,9 +52,8 @@ class Head:
     """
 
     def __init__(self, options: SimulatorOptions, realism: Realism) -> None:
+        super().__init__(options.clock)
         self._options = options
-        self.clock = Clock.parse(options.clock)
-        self.interrupt = threading.Event()
         self.intact = tip_from_option(options.tip)
         self.specimen = Specimen(options, self.intact)
         self.speeds = Speeds(options.lateral_speed, options.vertical_speed)
@@ -76,7 +71,6 @@ class Head:
         self._measuring = Measuring(self.specimen, self._body, realism, options.seed)
         self._live: tuple[float, Mapping[str, float]] | None = None
         self._motions = 0
-        self._left = time.monotonic()
 
     # ------------------------------------------------------------------ looking
 
@@ -107,29 +101,12 @@ class Head:
 
     # ------------------------------------------------------------------ time
 
-    def begin(self) -> None:
-        """Begin a command: no stop is asked for yet, and the time since the last one has passed."""
-        self.interrupt.clear()
-        self._catch_up()
-
-    def resume(self) -> None:
-        """Go on with an acquisition; what passed on the wall clock since the last trace counts if it was a pause."""
-        if (time.monotonic() - self._left) * self.clock.rate > _LEFT_ALONE:
-            self._catch_up()
-
-    def leave(self) -> None:
-        """Note that nobody asks for anything from now on, until the next command or trace."""
-        self._left = time.monotonic()
-
-    def spend(self, duration: float) -> float:
-        """Let time pass, and return which part of it has: 1 if it was not stopped."""
-        return self.clock.spend(duration, self.interrupt)
-
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
+        """Let the time pass that went by on the wall clock; the z-controller, when it is on, follows meanwhile."""
         if self.clock.behind == 0:
             return
         before = self.place[2]
-        self.clock.catch_up()
+        super().catch_up()
         controller = self.condition.controller
         if controller is not None:
             # Meanwhile the z-controller has followed what the sample did.

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from twinscope.capabilities import Channel
+from twinscope.drivers.common.units import ANGSTROM, EV_PER_ANGSTROM
 from twinscope.drivers.simulator.currents import tunnel_weights
 from twinscope.drivers.simulator.surface import Block, Surface
-from twinscope.drivers.simulator.units import ANGSTROM, EV_PER_ANGSTROM
 from twinscope.kernels import (
     CONDUCTANCE_QUANTUM,
     Cantilever,

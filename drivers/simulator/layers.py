@@ -10,6 +10,7 @@ from itertools import compress
 
 import numpy as np
 
+from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator import islands
 from twinscope.drivers.simulator.cells import (
     Allowed,
@@ -26,7 +27,6 @@ from twinscope.drivers.simulator.cells import (
 from twinscope.drivers.simulator.placements import DIRT, Placement, Pose
 from twinscope.drivers.simulator.species import Species, dirt, molecule
 from twinscope.drivers.simulator.steps import Steps
-from twinscope.drivers.simulator.units import ANGSTROM
 from twinscope.drivers.simulator.world_options import WorldOptions
 
 # Between the atoms of neighbours, in Å: a bit more than where they touch.

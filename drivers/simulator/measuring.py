@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from twinscope.drivers.common.motion import Motion
+from twinscope.drivers.common.realism import Realism
+from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator.body_force import body_force
 from twinscope.drivers.simulator.condition import Apex, Body, Condition
 from twinscope.drivers.simulator.detection import Detector
 from twinscope.drivers.simulator.imaging import CURRENT, FREQUENCY_SHIFT, Z
-from twinscope.drivers.simulator.motion import Motion
-from twinscope.drivers.simulator.realism import Realism
 from twinscope.drivers.simulator.rendering import Planned, Renderer
 from twinscope.drivers.simulator.signals import CONTROLLED, controller_of, loop_steps
 from twinscope.drivers.simulator.specimen import Specimen
-from twinscope.drivers.simulator.units import ANGSTROM
 from twinscope.kernels import ControllerState, follow_trace
 
 # Positions rendered together: one tile of the kernels.

@@ -36,7 +36,7 @@ class SimulatorOptions(DriverOptions):
         Of the force sensor, in Hz and N/m.
     realism
         What is imperfect: "clean", "low_temperature" or "room_temperature", or a mapping of the fields of
-        :class:`~twinscope.drivers.simulator.realism.Realism`, with "profile" for what it starts from.
+        :class:`~twinscope.drivers.common.realism.Realism`, with "profile" for what it starts from.
     noise
         Standard deviation of white noise on the frequency shift, in Hz.
     seed

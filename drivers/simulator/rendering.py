@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from twinscope.drivers.common.motion import Motion
+from twinscope.drivers.common.realism import Realism
+from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator.body_force import body_force
 from twinscope.drivers.simulator.condition import Apex, Body, Condition
 from twinscope.drivers.simulator.imaging import CONVERGED, CURRENT, FORCE_Z, FREQUENCY_SHIFT
-from twinscope.drivers.simulator.motion import Motion
-from twinscope.drivers.simulator.realism import Realism
 from twinscope.drivers.simulator.specimen import Specimen
-from twinscope.drivers.simulator.units import ANGSTROM
 from twinscope.kernels import interpolation_weights
 
 # The z-controller may go this far (Å) above the highest place of the trace before; farther out there is no signal.

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from twinscope.capabilities import Channel, Limits
+from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator.imaging import CURRENT, FREQUENCY_SHIFT
-from twinscope.drivers.simulator.units import ANGSTROM
 from twinscope.errors import InvalidRequestError
 from twinscope.kernels import ZController
 from twinscope.requests import setpoint_of

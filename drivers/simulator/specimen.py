@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator.imaging import Imaging
 from twinscope.drivers.simulator.options import SimulatorOptions
 from twinscope.drivers.simulator.sample import load_sample
 from twinscope.drivers.simulator.surface import Surface
-from twinscope.drivers.simulator.units import ANGSTROM
 from twinscope.drivers.simulator.world import World
 from twinscope.drivers.simulator.world_options import WorldOptions
 from twinscope.kernels import Cantilever, Tip

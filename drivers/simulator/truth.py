@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator.cells import Disc
 from twinscope.drivers.simulator.placements import Placement
 from twinscope.drivers.simulator.sample import Sample
 from twinscope.drivers.simulator.surface import Surface
-from twinscope.drivers.simulator.units import ANGSTROM
 from twinscope.drivers.simulator.world import World
 from twinscope.errors import InvalidRequestError
 from twinscope.kernels import ELEMENTS

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator.cells import Cell, Disc
 from twinscope.drivers.simulator.currents import work_function
 from twinscope.drivers.simulator.layers import Layers
 from twinscope.drivers.simulator.placements import Placement
 from twinscope.drivers.simulator.sample import metal_plane
 from twinscope.drivers.simulator.surface import Block
-from twinscope.drivers.simulator.units import ANGSTROM
 from twinscope.drivers.simulator.world_options import WorldOptions
 from twinscope.kernels import ELEMENTS, Atoms, Plane, Terraces, Tip
 

@@ -10,9 +10,9 @@ import twinscope
 from tests.drivers._acquiring import acquire
 from twinscope import ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
 from twinscope.drivers.base import Driver
+from twinscope.drivers.common.units import ANGSTROM, EV_PER_ANGSTROM
 from twinscope.drivers.simulator import Simulator
 from twinscope.drivers.simulator.sample import load_sample
-from twinscope.drivers.simulator.units import ANGSTROM, EV_PER_ANGSTROM
 from twinscope.errors import ConfigurationError
 from twinscope.kernels import Cantilever, ScanGrid, Tip, frequency_shift, simulate
 

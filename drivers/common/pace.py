@@ -1,0 +1,53 @@
+"""How an instrument of this package lives in time: commands begin, last, are stopped, and are followed by rests."""
+
+import threading
+import time
+
+from twinscope.clock import Clock
+
+# An instrument that was left alone for longer than this, in s of its time, has lived on meanwhile.
+_LEFT_ALONE = 1.0
+
+
+class Pace:
+    """Instrument time and the request to stop.
+
+    Parameters
+    ----------
+    clock
+        "realtime", "accelerated", or how many times faster than real time.
+
+    Attributes
+    ----------
+    clock
+        Instrument time.
+    interrupt
+        Set when a stop was asked for.
+    """
+
+    def __init__(self, clock: str | float) -> None:
+        self.clock = Clock.parse(clock)
+        self.interrupt = threading.Event()
+        self._left = time.monotonic()
+
+    def begin(self) -> None:
+        """Begin a command: no stop is asked for yet, and the time since the last one has passed."""
+        self.interrupt.clear()
+        self.catch_up()
+
+    def resume(self) -> None:
+        """Go on with an acquisition; what passed on the wall clock since the last trace counts if it was a pause."""
+        if (time.monotonic() - self._left) * self.clock.rate > _LEFT_ALONE:
+            self.catch_up()
+
+    def leave(self) -> None:
+        """Note that nobody asks for anything from now on, until the next command or trace."""
+        self._left = time.monotonic()
+
+    def spend(self, duration: float) -> float:
+        """Let time pass, and return which part of it has: 1 if it was not stopped."""
+        return self.clock.spend(duration, self.interrupt)
+
+    def catch_up(self) -> None:
+        """Let the time pass that went by on the wall clock."""
+        self.clock.catch_up()
