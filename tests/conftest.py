@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,21 @@ from twinscope.state import Position, Reading, TipState
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
+# What one process has compiled all others load: the workers of xdist, servers and notebooks inherit the variables. They
+# are set here because JAX reads them when it is imported, and test modules import it before any fixture is called.
+_COMPILED: "tempfile.TemporaryDirectory[str] | None" = None
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _COMPILED = tempfile.TemporaryDirectory(prefix="twinscope-compiled-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
+def pytest_unconfigure() -> None:
+    """Remove what was compiled, when all workers have ended."""
+    if _COMPILED is not None:
+        _COMPILED.cleanup()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -36,9 +52,6 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     with pytest.MonkeyPatch.context() as patch:
         for name in ("TWINSCOPE_TOKEN", "TWINSCOPE_KEYS"):
             patch.delenv(name, raising=False)
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax-cache")))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
         patch.chdir(tmp_path_factory.mktemp("cwd"))
         yield
 
