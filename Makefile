@@ -3,14 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types notebooks benchmarks check-golden clean
+.PHONY: demo test lint types benchmarks check-golden clean
 
 demo: $(STAMP)
 	$(BIN)/twinscope demo $(MOLECULE)
 
 test: lint types $(STAMP)
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=300 \
+		tests notebooks
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -29,6 +29,7 @@ from twinscope.sessions import Identity, Role, Session
 from twinscope.state import Position, Reading, TipState
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+_MOST_WORKERS = 16
 
 # What one process has compiled all others load: the workers of xdist, servers and notebooks inherit the variables. They
 # are set here because JAX reads them when it is imported, and test modules import it before any fixture is called.
@@ -44,6 +45,19 @@ def pytest_unconfigure() -> None:
     """Remove what was compiled, when all workers have ended."""
     if _COMPILED is not None:
         _COMPILED.cleanup()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: tests of servers mostly wait. Each worker needs some 2 GB, so there are not many."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores + 1, _MOST_WORKERS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with notebooks and files that have slow tests: at the end no worker shall wait for one of them."""
+    slow = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
