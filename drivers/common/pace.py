@@ -1,9 +1,15 @@
 """How an instrument of this package lives in time: commands begin, last, are stopped, and are followed by rests."""
 
+import logging
 import threading
 import time
 
+import numpy as np
+
 from twinscope.clock import Clock
+from twinscope.drivers.common.motion import Speeds
+
+log = logging.getLogger(__name__)
 
 # An instrument that was left alone for longer than this, in s of its time, has lived on meanwhile.
 _LEFT_ALONE = 1.0
@@ -51,3 +57,33 @@ class Pace:
     def catch_up(self) -> None:
         """Let the time pass that went by on the wall clock."""
         self.clock.catch_up()
+
+    def travel_time(
+        self, start: np.ndarray, end: np.ndarray, speeds: Speeds, speed: float | None = None
+    ) -> tuple[np.ndarray, float]:
+        """Let the time of a straight move pass; a stop ends it on the way.
+
+        Parameters
+        ----------
+        start, end
+            Places (3,), in m.
+        speeds
+            Highest ones.
+        speed
+            Highest one for this move along its way, in m/s; None for no other.
+
+        Returns
+        -------
+        end
+            Where it came to, in m, shape (3,).
+        duration
+            How long it took, in s.
+        """
+        duration = speeds.time(start, end)
+        if speed is not None:
+            duration = max(duration, float(np.linalg.norm(end - start)) / speed)
+        done = self.spend(duration)
+        if done == 1:
+            return end, duration
+        log.info("a move was stopped after %.0f %% of the way", 100 * done)
+        return start + done * (end - start), done * duration

@@ -73,7 +73,8 @@ class Detector:
         noise = np.zeros(count)
         if self._noise is not None:
             noise += np.asarray(self._noise.series(self._body.noise_key(*key), count, interval), float)
-        return noise + self._body.pick_up(interval * (np.arange(count) + 1), begin)
+        noise += self._body.pick_up(interval * (np.arange(count) + 1), begin)
+        return noise
 
     def current_noise(self, count: int, interval: float, key: tuple[int, int]) -> np.ndarray:
         """White noise (count,) of the current, in A, averaged over each interval."""

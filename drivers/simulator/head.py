@@ -162,18 +162,11 @@ class Head(Pace):
 
     def travel(self, target: Position, speed: float | None = None) -> None:
         """Spend the time that a move takes; a stop leaves the tip on the way. It is never lower than at the ends."""
-        start, end = _coordinates(self.position), _coordinates(target)
-        duration = self.speeds.time(start, end)
-        if speed is not None:
-            duration = max(duration, float(np.linalg.norm(end - start)) / speed)
-        begin = self.clock.now
-        done = self.spend(duration)
-        if done < 1:
-            log.info("a move was stopped after %.0f %% of the way", 100 * done)
-            target = Position(*(start + done * (end - start)).tolist())
-            end = _coordinates(target)
+        start, begin = _coordinates(self.position), self.clock.now
+        end, duration = self.travel_time(start, _coordinates(target), self.speeds, speed)
+        target = Position(*end.tolist())
         steps = _steps(float(np.hypot(*(end - start)[:2]))) if self.controlled else _FREE_STEPS
-        motion = straight(start, end, steps, max(done * duration, 1e-6), controlled=self.controlled)
+        motion = straight(start, end, steps, max(duration, 1e-6), controlled=self.controlled)
         if self.controlled:
             self.position = replace(target, z=self.position.z)
             self._follow(motion, begin)

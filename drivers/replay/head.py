@@ -1,0 +1,93 @@
+"""The scan head of a replayed instrument: where it was sent, and how it moves on."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from twinscope.drivers.common.motion import Motion, Speeds, straight
+from twinscope.drivers.common.pace import Pace
+from twinscope.drivers.replay.options import ReplayOptions
+from twinscope.drivers.replay.overlay import Overlay
+from twinscope.errors import InterlockError
+from twinscope.state import Position, TipState
+
+RECORDED = 0.0
+"""Height of the tip, in m, at which everything was recorded."""
+
+# Heights are the same when they differ by less than this, in m.
+_SAME = 1e-13
+_STEPS = 64
+
+
+class Head(Pace):
+    """Tip, piezos and clock of a replayed instrument.
+
+    Parameters
+    ----------
+    options
+        Of the driver.
+    overlay
+        What is imperfect.
+    center
+        x and y where the tip is in the beginning, in m.
+
+    Attributes
+    ----------
+    position
+        Where the tip was sent.
+    """
+
+    def __init__(self, options: ReplayOptions, overlay: Overlay, center: tuple[float, float]) -> None:
+        super().__init__(options.clock)
+        self.speeds = Speeds(options.lateral_speed, options.vertical_speed)
+        self.position = Position(*center, RECORDED)
+        self._highest = options.withdrawn_height
+        self._overlay = overlay
+        self.piezos = overlay.rested(_coordinates(self.position))
+
+    @property
+    def tip_state(self) -> TipState:
+        """Whether the tip is near the sample."""
+        return TipState.WITHDRAWN if self.position.z >= self._highest else TipState.IN_RANGE
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the tip is at the height of the recording."""
+        return abs(self.position.z - RECORDED) <= _SAME
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """Where the tip really is on the recording, in m."""
+        return self._overlay.place(_coordinates(self.position), self.clock.now, self.piezos)
+
+    def check_recorded(self) -> None:
+        """Raise :class:`InterlockError` unless the tip is at the height of the recording."""
+        if not self.is_recorded:
+            raise InterlockError(
+                f"the tip is {self.position.z:.3g} m above the height of the recording, where nothing is known:"
+                " approach first",
+                name="tip",
+            )
+
+    def travel(self, target: Position, speed: float | None = None) -> None:
+        """Spend the time that a move takes; a stop leaves the tip on the way."""
+        start, begin = _coordinates(self.position), self.clock.now
+        end, duration = self.travel_time(start, _coordinates(target), self.speeds, speed)
+        self.position = Position(*end.tolist())
+        motion = straight(start, end, _STEPS, max(duration, 1e-6), controlled=False)
+        *_, self.piezos = self._overlay.follow(motion, begin, self.piezos)
+
+    def arrive(self, motion: Motion) -> None:
+        """Be at the end of a trace."""
+        self.position = Position(*motion.last.tolist())
+
+    def come_back(self) -> None:
+        """Take the tip to the height of the recording after a sweep of z."""
+        if not self.is_recorded:
+            self.travel(replace(self.position, z=RECORDED))
+            # Also when it was stopped: the end of a sweep is no place to stay.
+            self.position = replace(self.position, z=RECORDED)
+
+
+def _coordinates(position: Position) -> np.ndarray:
+    return np.array([position.x, position.y, position.z])
