@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,11 @@ from twinscope.protocol import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from twinscope.drivers.base import Driver
+    from twinscope.gateway import NanonisGateway
+    from twinscope.service import Service
+
+# Where a Nanonis controller listens.
+_NANONIS_PORTS = (6501, 6502, 6503, 6504)
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -32,20 +38,48 @@ def serve(options: argparse.Namespace) -> int:
     from twinscope.local import served_instrument
     from twinscope.network.server import Server
 
-    instrument = served_instrument(options.driver, options.data, driver_options(options), _interlocks(options))
+    interlocks = _interlocks(options)
+    instrument = served_instrument(options.driver, options.data, driver_options(options), interlocks)
     host = options.host if options.socket is None else f"unix:{options.socket}"
     server = Server(instrument, host, options.port, token_of(options), keys=options.keys, mutual=options.mutual)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
+    gateway = _nanonis_gateway(options, server.service, interlocks)
     instrument.start()
     print(f"twinscope {__version__} serves a {instrument.capabilities.instrument}", flush=True)
+    if gateway is not None:
+        gateway.start()
+        print(f"Nanonis clients come in at 127.0.0.1, ports {' '.join(map(str, gateway.ports))}", flush=True)
     print(f"at {server.uri}; Ctrl-C stops it" + ("; clients need --keys" if server.encrypts else ""), flush=True)
     try:
         server.run()
     finally:
+        if gateway is not None:
+            gateway.close()
         print("stopping: withdrawing the tip", flush=True)
         instrument.close()
     return 0
+
+
+def _nanonis_gateway(
+    options: argparse.Namespace, service: "Service", interlocks: Mapping[str, Any]
+) -> "NanonisGateway | None":
+    """Make what answers Nanonis clients, if it was asked for."""
+    if not options.nanonis:
+        return None
+    from twinscope.gateway import NanonisGateway
+    from twinscope.interlocks import Interlocks
+    from twinscope.nanonis_protocol import ErrorDialect
+    from twinscope.sessions import Role
+
+    return NanonisGateway(
+        service,
+        options.nanonis_ports,
+        role=Role.parse(options.nanonis_role),
+        interlocks=Interlocks.from_dict(interlocks),
+        idle_time=options.nanonis_idle,
+        dialect=ErrorDialect(options.nanonis_errors),
+    )
 
 
 def drivers(options: argparse.Namespace) -> int:
@@ -87,6 +121,7 @@ def add_commands(add: AddCommand) -> None:
     sub.add_argument("--sample", help="simulator: molecule of the library, or a file that ASE reads")
     add_twin_options(sub)
     _add_listening_options(sub)
+    _add_nanonis_options(sub)
     add_data_option(sub)
     sub.add_argument("--interlocks", type=Path, metavar="FILE", help="TOML file with the rules that keep the tip safe")
     sub.add_argument(
@@ -110,6 +145,40 @@ def _add_listening_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--keys", type=Path, help="folder made by `twinscope keys init`: clients come with TLS")
     sub.add_argument("--mutual", action="store_true", help="with --keys: only clients with a certificate")
     add_token_option(sub)
+
+
+def _add_nanonis_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--nanonis", action="store_true", help="answer Nanonis clients of this machine, too")
+    sub.add_argument(
+        "--nanonis-ports",
+        type=_ports,
+        default=_NANONIS_PORTS,
+        metavar="PORT,...",
+        help="one for each client, 0 takes a free one (default: 6501,6502,6503,6504)",
+    )
+    sub.add_argument(
+        "--nanonis-role",
+        choices=("observer", "operator"),
+        default="operator",
+        help="what Nanonis clients may do (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--nanonis-idle",
+        type=float,
+        default=300.0,
+        metavar="S",
+        help="they give control back after so long without a change (default: %(default)g)",
+    )
+    sub.add_argument(
+        "--nanonis-errors",
+        choices=("short", "long"),
+        default="short",
+        help="form of the error block; long for nanonisTCP with releases after 14000 (default: %(default)s)",
+    )
+
+
+def _ports(text: str) -> tuple[int, ...]:
+    return tuple(_port(part.strip()) for part in text.split(","))
 
 
 def _port(text: str) -> int:

@@ -45,6 +45,13 @@ class Server:
     mutual
         Whether a certificate is needed to be spoken with at all, and tokens alone are not enough.
 
+    Attributes
+    ----------
+    service
+        The verbs of the instrument, for other front ends beside this one.
+    uri
+        Where clients find it.
+
     Raises
     ------
     ConfigurationError
@@ -71,7 +78,8 @@ class Server:
             remove(self._socket, self._address)
             raise
         self._guests = Guests()
-        self._gateway = Gateway(Service(instrument))
+        self.service = Service(instrument)
+        self._gateway = Gateway(self.service)
         self._authenticator = Authenticator(folder, token)
         # A signal handler may write to it while the loop waits.
         self._awake, self._alarm = socket.socketpair()

@@ -1,0 +1,220 @@
+"""Who acts for all Nanonis clients: one session of the server, and the lease that it takes for them."""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from twinscope.acquisition import Acquisition
+from twinscope.errors import InterlockError, LeaseError, TwinscopeError
+from twinscope.protocol import Reply
+from twinscope.requests import AcquisitionRequest
+from twinscope.service import Service
+from twinscope.sessions import Identity, Role
+from twinscope.state import InstrumentState, Position, Status
+
+log = logging.getLogger(__name__)
+
+# After so many seconds without a sign of life of the gateway the instrument is free; it gives one three times as often.
+_LEASE_DURATION = 10.0
+# A wait for a job is cut into pieces of this, in s, so that it can be given up.
+_SLICE = 0.1
+_AT_WORK = (Status.MOVING, Status.ACQUIRING, Status.PAUSED)
+
+
+class Operator:
+    """Calls the verbs of a service for the clients of the gateway. Any thread may use it.
+
+    A Nanonis script knows no lease: the first command that changes something takes it. It is given back when the last
+    client has left, or when none of them has changed anything for a while.
+
+    Parameters
+    ----------
+    service
+        The verbs.
+    role
+        What the clients may do.
+    idle_time
+        Seconds without a command that changes something, and without a job, after which the lease is given back.
+    """
+
+    def __init__(self, service: Service, role: Role, idle_time: float) -> None:
+        self._service = service
+        self._session = service.sessions.enter(Identity("nanonis", role), "a Nanonis client")
+        self._idle_time = idle_time
+        self._lock = threading.Lock()
+        self._number: int | None = None
+        self._clients = 0
+        self._last_use = time.monotonic()
+        self._closed = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_lease, name="nanonis lease", daemon=True)
+        self._keeper.start()
+
+    # ------------------------------------------------------------------ clients
+
+    def arrive(self) -> None:
+        """Note that a client has come."""
+        with self._lock:
+            self._clients += 1
+
+    def leave(self) -> None:
+        """Note that a client has gone; with the last one the lease goes, too. What was begun goes on."""
+        with self._lock:
+            self._clients -= 1
+            if self._clients == 0:
+                self._release()
+
+    def close(self) -> None:
+        """Give the lease back and do nothing more."""
+        self._closed.set()
+        self._keeper.join()
+        with self._lock:
+            self._release()
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether the instrument is ours at this moment."""
+        return self._number is not None
+
+    # ------------------------------------------------------------------ verbs
+
+    def call(
+        self,
+        name: str,
+        parameters: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        lease: int | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Carry out a verb; the operator is a :class:`~twinscope.protocol.Transport`."""
+        # With a name of its own each request is in the journal.
+        request_id = secrets.token_hex(8)
+        return self._service.call(self._session, name, parameters, request_id=request_id, lease=lease, dry_run=dry_run)
+
+    def fetch(self, name: str, parameters: Sequence[Mapping[str, Any]], into: Sequence[memoryview]) -> Iterator[Reply]:
+        """Carry out a verb that reads with each of several parameters."""
+        for given, view in zip(parameters, into, strict=True):
+            reply = self.call(name, given)
+            size = len(reply.payload)
+            view[:size] = reply.payload
+            yield Reply(reply.result, view[:size])
+
+    def look(self, verb: str, /, **parameters: Any) -> Any:
+        """Call a verb that changes nothing, and return what it answers."""
+        return self.call(verb, parameters).result
+
+    def command(self, verb: str, /, **parameters: Any) -> Any:
+        """Call a verb that changes something, with the lease, and return what it answers."""
+        return self._with_lease(verb, parameters, dry_run=False)
+
+    def check(self, verb: str, /, **parameters: Any) -> None:
+        """Raise the error that a verb would raise now."""
+        self._with_lease(verb, parameters, dry_run=True)
+
+    def state(self) -> InstrumentState:
+        """Return a snapshot of the instrument."""
+        return InstrumentState.from_dict(self.look("state"))
+
+    def position(self) -> Position:
+        """Return where the tip is.
+
+        Raises
+        ------
+        InterlockError
+            When nobody knows.
+        """
+        position = self.state().position
+        if position is None:
+            raise InterlockError("the instrument does not know yet where its tip is: wait until it has started")
+        return position
+
+    def acquire(self, request: AcquisitionRequest) -> Acquisition:
+        """Begin an acquisition, which goes on when its client is gone."""
+        answer = self.command("acquire", kind=request.kind, request=request.to_dict())
+        return Acquisition(self, answer["metadata"], answer["progress"], lambda: self._number)
+
+    def job_in_progress(self) -> Mapping[str, Any] | None:
+        """Tell how far the job is that the instrument carries out, whoever began it; None when there is none."""
+        identifier = self.state().job
+        if identifier is None:
+            return None
+        progress: Mapping[str, Any] = self.look("wait_job", id=identifier, timeout=0.0)
+        return None if progress["over"] else progress
+
+    def finish(self, progress: Mapping[str, Any], meanwhile: Callable[[], None]) -> None:
+        """Wait for the end of a job and raise what went wrong with it.
+
+        Parameters
+        ----------
+        progress
+            Of the job, from the verb that began it.
+        meanwhile
+            Is called again and again; what it raises ends the wait, not the job.
+        """
+        while True:
+            progress = self.look("wait_job", id=progress["id"], timeout=_SLICE)
+            if progress["over"]:
+                break
+            meanwhile()
+        if progress["error"] is not None:
+            raise TwinscopeError.from_dict(progress["error"])
+
+    # ------------------------------------------------------------------ the lease
+
+    def _with_lease(self, verb: str, parameters: Mapping[str, Any], *, dry_run: bool) -> Any:
+        number = self._take_lease()
+        try:
+            return self.call(verb, parameters, lease=number, dry_run=dry_run).result
+        except LeaseError:
+            # The next command takes control anew, now that somebody has been told.
+            self._forget(number)
+            raise
+
+    def _take_lease(self) -> int:
+        with self._lock:
+            self._last_use = time.monotonic()
+            if self._number is None:
+                grant = self.call("acquire_lease", {"purpose": "Nanonis gateway", "duration": _LEASE_DURATION}).result
+                self._number = grant["lease"]
+            number: int = self._number
+            return number
+
+    def _forget(self, number: int) -> None:
+        with self._lock:
+            if self._number == number:
+                self._number = None
+
+    def _release(self) -> None:
+        number, self._number = self._number, None
+        if number is None:
+            return
+        try:
+            self.call("release_lease", lease=number)
+        except TwinscopeError as exc:
+            log.warning("control could not be given back, it expires by itself: %s", exc)
+
+    def _keep_lease(self) -> None:
+        while not self._closed.wait(_LEASE_DURATION / 3):
+            with self._lock:
+                number = self._number
+                idle = time.monotonic() - self._last_use > self._idle_time
+                if number is not None and idle and self.state().status not in _AT_WORK:
+                    log.info(
+                        "no Nanonis client has changed anything for %.0f s: control is given back", self._idle_time
+                    )
+                    self._release()
+                    continue
+            if number is not None:
+                self._renew(number)
+
+    def _renew(self, number: int) -> None:
+        try:
+            self.call("renew_lease", lease=number)
+        except LeaseError as exc:
+            log.warning("control of the instrument was lost: %s", exc)
+            self._forget(number)
+        except TwinscopeError as exc:
+            log.warning("control of the instrument could not be renewed: %s", exc)

@@ -1,0 +1,54 @@
+"""The Tip Move Recorder: what the signals were while the tip was moved."""
+
+from collections import deque
+
+import numpy as np
+
+from twinscope.gateway.operator import Operator
+from twinscope.gateway.signal_list import SignalList
+from twinscope.state import InstrumentState
+
+_SAMPLES = 10_000
+
+
+class MoveRecorder:
+    """A buffer of states; the oldest are forgotten. Any thread may use it.
+
+    Parameters
+    ----------
+    operator
+        Who looks at the instrument.
+    signals
+        What is taken from its state.
+    """
+
+    def __init__(self, operator: Operator, signals: SignalList) -> None:
+        self._operator = operator
+        self._signals = signals
+        self._states: deque[InstrumentState] = deque(maxlen=_SAMPLES)
+
+    @property
+    def size(self) -> int:
+        """How many samples it keeps."""
+        return self._states.maxlen or 0
+
+    def resize(self, size: int) -> None:
+        """Begin anew with a buffer of this size."""
+        self._states = deque(maxlen=size)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._states.clear()
+
+    def note(self) -> None:
+        """Take a sample, unless the instrument does not know its place yet."""
+        state = self._operator.state()
+        if state.position is not None:
+            self._states.append(state)
+
+    def data(self) -> tuple[list[int], np.ndarray]:
+        """Return the indexes of the signals and their values (signals, samples)."""
+        indexes = [self._signals.index_of(signal.name) for signal in self._signals.live()]
+        states = list(self._states)
+        values = [[self._signals.value(index, state) for state in states] for index in indexes]
+        return indexes, np.array(values, dtype=float).reshape(len(indexes), len(states))
