@@ -80,6 +80,7 @@ def test_a_file_sets_up_the_driver_and_options_of_the_command_come_on_top(serve,
     assert (settings["sample"], settings["seed"], settings["amplitude"]) == ("benzene", 4, 2e-10)
 
 
+@pytest.mark.slow
 def test_simulate_turns_a_molecule_into_data_and_a_picture(tmp_path: Path) -> None:
     data, picture = tmp_path / "out.h5", tmp_path / "out.png"
     arguments = ["simulate", "benzene", "--size", "1.2x1", "--pixels", "24x20", "--heights", "400:350:3"]
@@ -325,6 +326,7 @@ def test_a_token_file_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
         assert name in ended.stderr
 
 
+@pytest.mark.slow
 def test_the_demonstration_ends_with_a_picture(tmp_path: Path) -> None:
     ended = run("demo", "naphthalene", "--output", str(tmp_path), timeout=200)
     assert ended.returncode == 0, ended.stderr

@@ -37,6 +37,7 @@ def scan(scope: twinscope.Microscope, **change: object) -> twinscope.Acquisition
     return scope.scan(**(wanted | change))
 
 
+@pytest.mark.slow
 def test_a_scan_from_another_process_equals_one_in_this_process(server: ServerProcess, scope, tmp_path) -> None:
     with scope.control():
         far = scan(scope, channels=["frequency_shift", "force_z", "z", "converged"]).result()
@@ -190,6 +191,7 @@ def test_kill_9_of_the_server_leaves_every_line_that_a_client_saw(serve: Serve) 
         np.testing.assert_array_equal(stored["frequency_shift"].values[0, row], values)
 
 
+@pytest.mark.slow
 def test_ctrl_c_aborts_withdraws_and_ends_well(serve: Serve) -> None:
     server = serve("--sample", "benzene", "--clock", "realtime")
     with twinscope.connect(server.uri, timeout=1) as scope:
