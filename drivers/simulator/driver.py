@@ -92,6 +92,7 @@ class Simulator:
         self._head = Head(self.options, self.realism)
         self._acquisition: _Acquisition | None = None
         self._acquisitions = 0
+        self._closed = False
 
     # ------------------------------------------------------------------ life
 
@@ -103,11 +104,13 @@ class Simulator:
         heights = np.array([self.options.lowest_height])
         imaging.measure(np.zeros((4096, 2)), heights, (FREQUENCY_SHIFT.name,))
         imaging.measure(np.zeros((1, 2)), heights, (FREQUENCY_SHIFT.name, CURRENT.name))
+        self._closed = False
         self._head.begin()
 
     def close(self) -> None:
-        """Forget the acquisition in progress."""
+        """Forget the acquisition in progress, and do nothing any more."""
         self._acquisition = None
+        self._closed = True
 
     def capabilities(self) -> Capabilities:
         """Tell what the twin can do."""
@@ -117,12 +120,14 @@ class Simulator:
 
     def read(self) -> Reading:
         """Tell the time, where the tip was sent, and what it feels there."""
+        self._check_open()
         head = self._head
         signals = head.signals | dict(head.felt())
         return Reading(head.clock.now, head.position, head.tip_state, signals, head.mode)
 
     def write(self, name: str, value: float, rate: float | None = None) -> None:
         """Set a signal; with a rate it takes its time. An acquisition in progress goes on with it."""
+        self._check_open()
         head = self._head
         if head.controlled:
             head.check_regulable(head.mode, head.signals | {name: value})
@@ -222,8 +227,13 @@ class Simulator:
 
     def _begin(self) -> None:
         """Begin a command, which ends the acquisition in progress."""
+        self._check_open()
         self._acquisition = None
         self._head.begin()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DriverError("the simulator is closed: open it first")
 
     def _start(self, request: AcquisitionRequest, sink: TraceSink) -> None:
         head = self._head

@@ -1,0 +1,137 @@
+"""The suite in a session of pytest: which tests there are, and what they are given."""
+
+import importlib
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from twinscope.conformance.bench import Bench, Direct
+from twinscope.conformance.settings import Subject
+from twinscope.conformance.stand import DIRECT, PROCESS, SERVER, Stand
+from twinscope.errors import TwinscopeError
+
+CHECKS = (
+    "description",
+    "options",
+    "life",
+    "reading",
+    "commands",
+    "refusals",
+    "acquisitions",
+    "interruptions",
+    "geometry",
+    "timing",
+    "stopping",
+    "repeats",
+    "process",
+    "soak",
+)
+"""Modules of :mod:`twinscope.conformance.checks`, in the order in which they run."""
+
+SUBJECT = pytest.StashKey[Subject]()
+_HERE = Path(__file__).absolute().parent
+
+
+# ---------------------------------------------------------------------- which tests there are
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Find the driver."""
+    name = config.getoption("twinscope_driver")
+    if ":" in name:
+        # A module that is being written is found as by `python -m`.
+        sys.path.insert(0, str(config.invocation_params.dir))
+    try:
+        config.stash[SUBJECT] = Subject.load(name, config.getoption("driver_config"))
+    except TwinscopeError as exc:
+        raise pytest.UsageError(str(exc)) from exc
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what is tested."""
+    cls = config.stash[SUBJECT].cls
+    return f"twinscope driver: {cls.name!r} of {cls.vendor!r}, {cls.__module__}.{cls.__qualname__}"
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect the suite, wherever it is installed and whatever names of files the project at hand collects."""
+    if path == _HERE:
+        suite: pytest.Collector = Suite.from_parent(parent, path=path)
+        return suite
+    # As a package it would be imported by the name of its folder.
+    return pytest.Dir.from_parent(parent, path=path) if path == _HERE.parent else None
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Import the modules of the suite by their names."""
+    if module_path.parent != _HERE / "checks":
+        return None
+    module: pytest.Module = pytest.Module.from_parent(parent, path=module_path)
+    module.obj = importlib.import_module(f"{__package__}.checks.{module_path.stem}")
+    return module
+
+
+class Suite(pytest.Directory):
+    """The folder of the suite."""
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        """Yield the modules in the order in which they run."""
+        for name in CHECKS:
+            yield self.ihook.pytest_pycollect_makemodule(module_path=_HERE / "checks" / f"{name}.py", parent=self)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs an instrument directly and through a server."""
+    if "bench" in metafunc.fixturenames and metafunc.module.__name__.startswith(f"{__package__}."):
+        ways = [DIRECT, PROCESS, *([SERVER] if metafunc.config.getoption("driver_server") else [])]
+        metafunc.parametrize("_way", ways, scope="session")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the part of the contract that a failed test is about."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function) and item.module.__name__.startswith(f"{__package__}."):
+        text = " ".join((item.obj.__doc__ or "").split())
+        report.sections.append(("the contract", f"{text}\nSee {item.module.CONTRACT}"))
+    return report
+
+
+# ---------------------------------------------------------------------- what they are given
+
+
+@pytest.fixture(scope="session")
+def subject(pytestconfig: pytest.Config) -> Subject:
+    """Return the driver under test."""
+    return pytestconfig.stash[SUBJECT]
+
+
+@pytest.fixture(scope="session")
+def stand(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    """Yield where instruments come from."""
+    made = Stand(subject, tmp_path_factory.mktemp("conformance"))
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+def bench(stand: Stand, _way: str) -> Bench:
+    """Return an open instrument at the safe height: directly, or through a server."""
+    return stand.bench(_way)
+
+
+@pytest.fixture
+def direct(stand: Stand) -> Direct:
+    """Return an open instrument at the safe height, in this process."""
+    bench = stand.bench(DIRECT)
+    assert isinstance(bench, Direct)
+    return bench
+
+
+@pytest.fixture
+def soak(pytestconfig: pytest.Config) -> float:
+    """Return how long the soak test takes, in s."""
+    seconds: float = pytestconfig.getoption("soak")
+    return seconds
