@@ -1,10 +1,10 @@
-"""What the tests of the simulator share: acquiring without an instrument around it."""
+"""What the tests of drivers share: acquiring without an instrument around it."""
 
 from typing import Any
 
 import numpy as np
 
-from twinscope.drivers.simulator import Simulator
+from twinscope.drivers.base import Driver
 from twinscope.requests import AcquisitionRequest, PathRequest, ScanRequest
 
 
@@ -25,7 +25,7 @@ class Sink:
         self.warnings.append(message)
 
 
-def start(driver: Simulator, request: AcquisitionRequest) -> Sink:
+def start(driver: Driver, request: AcquisitionRequest) -> Sink:
     """Begin an acquisition."""
     sink = Sink()
     if isinstance(request, ScanRequest):
@@ -37,7 +37,7 @@ def start(driver: Simulator, request: AcquisitionRequest) -> Sink:
     return sink
 
 
-def acquire(driver: Simulator, request: AcquisitionRequest) -> tuple[np.ndarray, Sink]:
+def acquire(driver: Driver, request: AcquisitionRequest) -> tuple[np.ndarray, Sink]:
     """Acquire to the end; traces (traces, channels, samples)."""
     sink = start(driver, request)
     while driver.poll():
@@ -45,7 +45,7 @@ def acquire(driver: Simulator, request: AcquisitionRequest) -> tuple[np.ndarray,
     return np.array(sink.traces), sink
 
 
-def line(driver: Simulator, start: tuple[float, float], stop: tuple[float, float], points: int, **more: Any) -> Any:
+def line(driver: Driver, start: tuple[float, float], stop: tuple[float, float], points: int, **more: Any) -> Any:
     """Values (passes, channels, points) along a straight line."""
     positions = np.linspace(start, stop, points).tolist()
     wanted = {"channels": ("frequency_shift",), "point_time": 0.01} | more
