@@ -85,6 +85,10 @@ class Task:
         finally:
             self._job = None
 
+    def tidy(self, verb: str, /, **parameters: Any) -> None:
+        """Call a verb and wait for its end, also after a stop: to leave the instrument as it was."""
+        self.operator.finish(self.operator.command(verb, **parameters), lambda: None)
+
     def check(self) -> None:
         """Raise :class:`AbortedError` when it was stopped."""
         if self._stopped.is_set():

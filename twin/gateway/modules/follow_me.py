@@ -22,13 +22,10 @@ class MoveSettings:
         In m/s.
     custom
         Whether it is used; else that of the scan.
-    oversampling
-        Of what is recorded on the way.
     """
 
     speed: float
     custom: bool = True
-    oversampling: int = 1
 
     @classmethod
     def initial(cls, capabilities: Capabilities) -> Self:

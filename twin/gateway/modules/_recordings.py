@@ -1,0 +1,101 @@
+"""What the handlers of the two spectroscopies share."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from twinscope import _checks
+from twinscope.errors import InvalidRequestError
+from twinscope.gateway.call import Call
+from twinscope.gateway.codes import refuse_unless, switched
+from twinscope.gateway.spectroscopy import Columns, Plan, Recording, Timing, flags, measure
+from twinscope.gateway.tasks import Task
+
+_UNCHANGED = 0
+
+
+def channels_from(call: Call, indexes: np.ndarray) -> tuple[str, ...]:
+    """Return the channels with these indexes, each once."""
+    names = tuple(dict.fromkeys(call.signals.recorded_at(int(index)).name for index in indexes))
+    if not names:
+        raise InvalidRequestError("channel_indexes is empty: choose at least one channel to record")
+    return names
+
+
+def channels_told(call: Call, recording: Recording) -> Mapping[str, Any]:
+    """Return the results of a ChsGet."""
+    indexes = [call.signals.index_of(name) for name in recording.channels]
+    return {"channel_indexes": indexes, "channels": tuple(call.signals.at(index).label for index in indexes)}
+
+
+def with_props(given: Mapping[str, Any], before: Recording) -> Recording:
+    """Return a recording with the properties of a PropsSet; 0 changes nothing."""
+    for name in ("number_of_points", "number_of_sweeps"):
+        if given[name] < _UNCHANGED:
+            raise InvalidRequestError(f"{name} is {given[name]}: expected 0 for no change, or at least 1", name=name)
+    return replace(
+        before,
+        points=given["number_of_points"] or before.points,
+        sweeps=given["number_of_sweeps"] or before.sweeps,
+        backward=switched("backward_sweep", given["backward_sweep"], before.backward),
+        flags=flags(given, before, "save_all", "autosave", "show_save_dialog"),
+    )
+
+
+def props_told(recording: Recording) -> dict[str, Any]:
+    """Return the results of a PropsGet that both have."""
+    known = dict(recording.flags)
+    return {
+        "number_of_points": recording.points,
+        "number_of_sweeps": recording.sweeps,
+        "backward_sweep": int(recording.backward),
+        "save_all": int(known.get("save_all", False)),
+        "autosave": int(known.get("autosave", True)),
+        "show_save_dialog": int(known.get("show_save_dialog", False)),
+    }
+
+
+def timing_from(given: Mapping[str, Any]) -> Timing:
+    """Return the times of a TimingSet."""
+    timing = Timing(**{field.name: _checks.not_negative(field.name, given[field.name]) for field in fields(Timing)})
+    _checks.positive("settling_time + integration_time", timing.point_time)
+    return timing
+
+
+def timing_told(timing: Timing) -> dict[str, Any]:
+    """Return the results of a TimingGet that both have."""
+    return {field.name: getattr(timing, field.name) for field in fields(Timing)}
+
+
+def start(call: Call, name: str, plan: Plan) -> Task:
+    """Begin a spectroscopy; what is refused is refused before anything has begun."""
+    for _, parts in plan.ways():
+        for part in parts:
+            request = plan.request(part)
+            call.operator.check("acquire", kind=request.kind, request=request.to_dict())
+    return call.controller.tasks.begin(name, lambda task: measure(task, plan))
+
+
+def table(call: Call, axis: tuple[str, np.ndarray], columns: Columns) -> Mapping[str, Any]:
+    """Return the channels and the data of a Start: one row for what was swept, and one for each channel."""
+    label, values = axis
+    names = [label]
+    rows = [values]
+    for (channel, note), spectra in columns.items():
+        signal = call.signals.at(call.signals.index_of(channel))
+        names.append(signal.with_note(note) if note else signal.label)
+        rows.append(spectra[0])
+    return {"channels_names": tuple(names), "data": np.stack(rows).astype(np.float32)}
+
+
+def with_advanced(given: Mapping[str, Any], before: Recording) -> Recording:
+    """Return a recording with the switches of an AdvPropsSet that both have."""
+    refuse_unless(not switched("lockin_run", given["lockin_run"], False), "a run of the lock-in", "there is none")
+    return replace(before, flags=flags(given, before, "record_final_z"))
+
+
+def advanced_told(recording: Recording) -> dict[str, Any]:
+    """Return the results of an AdvPropsGet that both have."""
+    return {"record_final_z": int(dict(recording.flags).get("record_final_z", False))}
