@@ -255,6 +255,15 @@ class Microscope:
         """Bring the tip to its working height."""
         return self._move("approach")
 
+    def stop(self) -> None:
+        """Stop what is in progress, a motion or an acquisition; returns when the instrument stands still.
+
+        The tip stays where it is then. When nothing is in progress, nothing is done.
+        """
+        job = self.state().job
+        if job is not None:
+            self._transport.call("abort", {"id": job}, lease=self._lease())
+
     def set_signal(self, name: str, value: float, *, rate: float | None = None) -> None:
         """Set a signal, at once or with a rate in its unit per second; returns when it is there.
 

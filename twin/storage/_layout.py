@@ -5,6 +5,7 @@ The structure is that of NSID, of the Pycroscopy family, with a group ``progress
 
 import contextlib
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -88,17 +89,23 @@ def write_structure(
     )
     progress = file.create_group("progress")
     progress["traces_done"] = np.int64(0)
-    measurement = file.create_group("Measurement_000")
     axes = axes_of(request)
-    directions = request.directions if isinstance(request, ScanRequest) else ("forward",)
-    recorded = [(recorded_name(c.name, d), c) for d in directions for c in channels]
+    paths = dataset_paths(request)
     # A checksum is 64 letters and stands behind the name, in quotes, with a colon and a comma.
-    checksums = sum(len(json.dumps(name)) + 70 for name, _ in recorded)
+    checksums = sum(len(json.dumps(name)) + 70 for name in paths)
     progress["end"] = np.zeros(_END_BYTES + checksums, np.uint8)
+    # All channels forward come before all channels backward.
     return {
-        name: _write_channel(measurement.create_group(f"Channel_{index:03d}/{name}"), name, channel, axes, metadata)
-        for index, (name, channel) in enumerate(recorded)
+        name: _write_channel(file.create_group(path.rpartition("/")[0]), name, channel, axes, metadata)
+        for (name, path), channel in zip(paths.items(), itertools.cycle(channels))
     }
+
+
+def dataset_paths(request: AcquisitionRequest) -> dict[str, str]:
+    """Tell where in a file each dataset is that a request gives, by the name of what it holds."""
+    directions = request.directions if isinstance(request, ScanRequest) else ("forward",)
+    names = [recorded_name(channel, direction) for direction in directions for channel in request.channels]
+    return {name: f"/Measurement_000/Channel_{index:03d}/{name}/{name}" for index, name in enumerate(names)}
 
 
 def _write_channel(
