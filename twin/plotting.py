@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Panels in the picture of a stack.
 _MOST_PANELS = 6
+# Curves that a legend names.
+_MOST_NAMED = 12
 
 
 def plot(data: ChannelData, ax: "Axes | None" = None) -> "Axes":
@@ -23,12 +25,7 @@ def plot(data: ChannelData, ax: "Axes | None" = None) -> "Axes":
     if data.axes[-1].name == "x":
         _draw_image(ax, data, (-1,) * (len(data.axes) - 2))
     else:
-        for number, curve in enumerate(data.values):
-            ax.plot(data.axes[-1].values * 1e9, curve, label=f"position {number}")
-        ax.set_xlabel(f"{data.axes[-1].quantity} (nm)")
-        ax.set_ylabel(f"{data.quantity} ({data.unit})")
-        if len(data.values) > 1:
-            ax.legend()
+        _draw_curves(ax, data)
     return ax
 
 
@@ -85,6 +82,17 @@ def _draw_image(ax: "Axes", data: ChannelData, layer: tuple[int, ...]) -> None:
         ax.figure.colorbar(image, ax=ax, label=data.unit)
     else:
         ax.text(0.5, 0.5, "not measured", ha="center", va="center", transform=ax.transAxes)
+
+
+def _draw_curves(ax: "Axes", data: ChannelData) -> None:
+    first, along = data.axes
+    scale, unit = (1e9, "nm") if along.unit == "m" else (1.0, along.unit)
+    for number, curve in enumerate(data.values):
+        ax.plot(along.values * scale, curve, label=f"{first.name} {number}")
+    ax.set_xlabel(along.quantity if unit == "1" else f"{along.quantity} ({unit})")
+    ax.set_ylabel(f"{data.quantity} ({data.unit})")
+    if 1 < len(data.values) <= _MOST_NAMED:
+        ax.legend()
 
 
 def _edges(axis: Axis) -> tuple[float, float]:

@@ -17,18 +17,23 @@ import httpx2
 import mcp
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 import twinscope
 from tests.conftest import ServerProcess, start_server, until
-from twinscope import ScanFrame
+from twinscope import ScanFrame, errors
 from twinscope.cli import main
+from twinscope.errors import InvalidRequestError, TwinscopeError
 from twinscope.local import LocalTransport
 from twinscope.mcp.control import Control
-from twinscope.mcp.results import excerpt
+from twinscope.mcp.desk import Desk
+from twinscope.mcp.results import brief, excerpt, finite
 from twinscope.mcp.toolbox import toolbox
+from twinscope.mcp.tools import Picture
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FRAME = {"size": [4e-9, 2e-9]}
@@ -223,7 +228,7 @@ def test_an_agent_does_a_whole_session(served: ServerProcess, watcher: twinscope
         assert np.array_equal(np.array(data["values"], np.float32), result["at_x_backward"].values)
         part = await agent("data", id=scan["job"], window=[[1, 4], [2, 8]], most=6)
         assert np.array_equal(np.array(part["values"], np.float32), result["at_x"].values[1:4:2, 2:8:2])
-        assert part["axes"][1]["values"] == result["at_x"].axes[1].values[2:8:2].tolist()
+        assert part["axes"][1]["values"] == pytest.approx(result["at_x"].axes[1].values[2:8:2], rel=1e-11)
         drawn = await agent.client.call_tool("picture", {"id": scan["job"], "channel": "at_z"})
         assert drawn.content[0].mime_type == "image/png"
         assert base64.b64decode(drawn.content[0].data).startswith(b"\x89PNG\r\n")
@@ -400,6 +405,61 @@ def test_a_reader_can_change_nothing(served: ServerProcess, watcher: twinscope.M
     converse(served, talk, "--read-only")
 
 
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.fixture
+def desk(instrument: Callable[..., Any]) -> Iterator[Desk]:
+    """A desk with control of an instrument in this process."""
+    desk = Desk(LocalTransport(instrument()))
+    desk.control.take("tests")
+    desk.do("acquire", {"kind": "scan", "request": {"frame": FRAME, "pixels": [4, 4], "channels": ["at_x"]}})
+    yield desk
+    desk.close()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_the_model_says_the_answer_is_one_of_ours(desk: Desk, data: st.DataObject) -> None:
+    tools = toolbox(desk.capabilities, desk.role, acknowledge=True)
+    tool = tools[data.draw(st.sampled_from(sorted(set(tools) - {"emergency_stop"})))]
+    usual = {
+        "id": desk.ask("jobs")[0]["id"],
+        "frame": FRAME,
+        "pixels": [2, 2],
+        "channels": ["at_x"],
+        "positions": [[0, 0]],
+    }
+    known = tool.takes["properties"]
+    arguments = {name: value for name, value in usual.items() if name in known}
+    chosen = data.draw(st.lists(st.sampled_from(sorted(known)), unique=True)) if known else []
+    arguments |= {name: data.draw(JUNK) for name in chosen}
+    try:
+        tool.check(arguments)
+        answer = tool.run(desk, dict(arguments), lambda *_: None)
+    except TwinscopeError as exc:
+        json.dumps(exc.to_dict())
+        return
+    about = answer.about if isinstance(answer, Picture) else answer
+    Draft202012Validator(tool.gives).validate(finite(about))
+
+
+def test_the_advice_is_not_to_correct_what_is_not_the_models_fault() -> None:
+    from twinscope.mcp.server import _failure
+
+    advice = {cls: _failure(cls("m")).structured_content["error"]["advice"] for cls in errors_of_the_package()}
+    for cls, text in advice.items():
+        assert ("correct the call" in text) is issubclass(cls, InvalidRequestError), cls
+
+
+def errors_of_the_package() -> list[type[TwinscopeError]]:
+    return [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, TwinscopeError)]
+
+
 # ---------------------------------------------------------------------- how it ends
 
 
@@ -458,7 +518,7 @@ def test_control_is_given_back_when_nothing_is_heard_of_the_agent(instrument, mo
         assert scope.state().lease["number"] > number
         control.close()
         assert scope.state().lease is None
-        with pytest.raises(twinscope.errors.LeaseError, match="over"):
+        with pytest.raises(errors.LeaseError, match="over"):
             control.take("too late")
 
 
@@ -485,6 +545,51 @@ def test_agents_come_over_http_with_a_token(served: ServerProcess, watcher: twin
             with pytest.raises(urllib.error.HTTPError, match="401"):
                 urllib.request.urlopen(urllib.request.Request(url, b"{}", shown))
         anyio.run(talk)
+        process.terminate()
+        assert process.wait(10) == 0
+    assert watcher.state().lease is None
+
+
+class RawSession:
+    """A conversation line by line, as hosts in other languages have it, also with what no client of ours would say."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "raw", "version": "0"}}
+        self.version = self.say("initialize", json.dumps(about))["result"]["protocolVersion"]
+        self.write('{"jsonrpc": "2.0", "method": "notifications/initialized"}')
+
+    def write(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def say(self, method: str, parameters: str) -> dict[str, Any]:
+        """Send a request and return the answer."""
+        self.write(f'{{"jsonrpc": "2.0", "id": 1, "method": "{method}", "params": {parameters}}}')
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def call(self, tool: str, arguments: str) -> dict[str, Any]:
+        """Call a tool and return its result."""
+        return self.say("tools/call", f'{{"name": "{tool}", "arguments": {arguments}}}')["result"]
+
+
+def test_numbers_that_are_none_are_refused_and_a_signal_gives_control_back(
+    served: ServerProcess, watcher: twinscope.Microscope
+) -> None:
+    command = [sys.executable, "-m", "twinscope", "mcp", "--address", served.uri]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        session = RawSession(process)
+        assert session.version == "2025-06-18"
+        assert not session.call("take_control", '{"purpose": "to be ended"}')["isError"]
+        before = watcher.state()
+        for number in ("NaN", "Infinity", "1e999", "null"):
+            refused = session.call("move_to", f'{{"x": {number}, "y": 0}}')
+            assert refused["isError"]
+            assert refused["structuredContent"]["error"]["details"]["name"] == "x"
+        assert watcher.state().position == before.position
+        assert watcher.state().lease is not None
         process.terminate()
         assert process.wait(10) == 0
     assert watcher.state().lease is None
@@ -529,3 +634,26 @@ def test_what_is_shown_of_data_is_exact(ramp: twinscope.Microscope) -> None:
     assert (thin["stride"], np.shape(thin["values"])) == (2, (2, 4))
     one = excerpt(data, None, 1)
     assert one["values"] == [[whole["values"][0][0]]]
+
+
+def test_the_axes_of_a_picture_are_in_their_own_units(ramp: twinscope.Microscope) -> None:
+    from matplotlib.figure import Figure
+
+    with ramp.control():
+        sweep = twinscope.Sweep(start=-1, stop=2, points=4)
+        spectra = ramp.spectroscopy("bias", positions=[(0, 0)], sweep=sweep, channels=["at_z"]).result()
+        line = ramp.scan_line((0, 0), (1e-9, 0), 3, channels=["at_z"]).result()
+    axes = spectra.plot(ax=Figure().subplots())
+    assert axes.get_xlabel() == "Bias voltage (V)"
+    assert axes.lines[0].get_xdata().tolist() == [-1, 0, 1, 2]
+    axes = line.plot(ax=Figure().subplots())
+    assert axes.get_xlabel() == "Position"
+    assert axes.lines[0].get_xdata().tolist() == [0, 1, 2]
+
+
+def test_long_lists_are_cut_short() -> None:
+    positions = [[number, 0] for number in range(1000)]
+    assert brief({"positions": positions, "pixels": (3, 4)}) == {
+        "positions": [*positions[:20], "and 980 more"],
+        "pixels": [3, 4],
+    }

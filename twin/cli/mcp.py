@@ -79,7 +79,7 @@ def _answer(desk: "Desk", tools: "dict[str, Tool]", listening: "socket.socket | 
 
     server = AgentServer(desk, tools).protocol
     if listening is None:
-        run_stdio(server)
+        run_stdio(server, desk.close)
         return
     given = os.environ.get("TWINSCOPE_MCP_TOKEN")
     token = given or secrets.token_urlsafe(32)

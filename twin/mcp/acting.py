@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twinscope import _checks
-from twinscope.capabilities import Capabilities
-from twinscope.errors import InvalidRequestError, TwinscopeError
+from twinscope.capabilities import BYTES_PER_VALUE, Capabilities
+from twinscope.errors import InvalidRequestError, OutOfRangeError, TwinscopeError
 from twinscope.jobs import ON_LEASE_LOSS
 from twinscope.mcp.desk import Desk
 from twinscope.mcp.looking import succeeded
@@ -31,6 +31,8 @@ _DONE: Schema = {
     },
     "required": ["dry_run"],
 }
+
+_LINE = ("start", "stop", "points")
 
 _Parameters = Callable[[Desk, dict[str, Any]], Mapping[str, Any]]
 """Turns the arguments of a tool into the parameters of its verb."""
@@ -119,9 +121,21 @@ def _line(capabilities: Capabilities, path: Schema) -> Schema:
     """Describe a path by its ends."""
     ends = {end: point(capabilities.limits, f"{end} of the line, in m") for end in ("start", "stop")}
     rest = {name: known for name, known in path["properties"].items() if name != "positions"}
-    required = ["start", "stop", "points", *(name for name in path["required"] if name != "positions")]
-    points = COUNT | {"description": "equidistant, ends included"}
+    required = [*_LINE, *(name for name in path["required"] if name != "positions")]
+    points = COUNT | {"maximum": _most_points(capabilities), "description": "equidistant, ends included"}
     return path | {"properties": ends | {"points": points} | rest, "required": required}
+
+
+def _positions(capabilities: Capabilities, start: Any, stop: Any, points: Any) -> list[tuple[float, float]]:
+    """Return the places along a line, if they are not more than the instrument could record."""
+    count, most = _checks.count("points", points), _most_points(capabilities)
+    if count > most:
+        raise OutOfRangeError(f"points is {count}: expected at most {most}", name="points", value=count, high=most)
+    return line_positions(start, stop, count)
+
+
+def _most_points(capabilities: Capabilities) -> int:
+    return capabilities.largest_acquisition // BYTES_PER_VALUE
 
 
 def _job_tools() -> list[Tool]:
@@ -176,12 +190,11 @@ def _acquisition(name: str, text: str, takes: Schema, kind: str) -> Tool:
     def parameters(desk: Desk, arguments: dict[str, Any]) -> dict[str, Any]:
         lost = arguments.pop("on_lease_loss", desk.on_lease_loss)
         if name == "scan_line":
-            ends = [arguments.pop(part) for part in ("start", "stop", "points")]
-            arguments["positions"] = line_positions(*ends)
+            arguments["positions"] = _positions(desk.capabilities, *map(arguments.pop, _LINE))
         request = request_from_dict(kind, arguments)
         return {"kind": kind, "request": request.to_dict(), "on_lease_loss": lost}
 
-    loss = choice(ON_LEASE_LOSS, "what becomes of it when you lose control or fall silent")
+    loss = choice(ON_LEASE_LOSS, "what becomes of it when you lose control or fall silent; has a fitting default")
     takes = takes | {"properties": takes["properties"] | {"on_lease_loss": loss}}
     text += " Returns a job at once: wait for it, then look at its summary, picture and data."
     return _tool(name, text, takes, verb="acquire", parameters=parameters, destructive=True, idempotent=False)

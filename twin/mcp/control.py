@@ -66,6 +66,7 @@ class Control:
                 raise LeaseError("the conversation is over: control cannot be taken any more")
             if self._held and self._is_good():
                 return
+            self._held = False
             wanted = {"purpose": purpose, "duration": self.DURATION}
             self._lease = self._transport.call("acquire_lease", wanted).result["lease"]
             self._held = True

@@ -10,7 +10,7 @@ from twinscope import _checks
 from twinscope.capabilities import ACQUISITIONS, Capabilities
 from twinscope.errors import InvalidRequestError, TwinscopeError
 from twinscope.mcp.desk import Desk
-from twinscope.mcp.results import STATISTICS, excerpt, statistics, summary
+from twinscope.mcp.results import STATISTICS, brief, excerpt, statistics, summary
 from twinscope.mcp.tools import (
     FLAG,
     INTEGER,
@@ -36,8 +36,6 @@ _LONGEST_WAIT = 50.0
 _STEP = 1.0
 _MOST_VALUES = 4096
 _MOST_ENTRIES = 200
-
-_HELD = {"you_have_control": FLAG}
 
 PROGRESS = opened({"id": TEXT, "verb": TEXT, "state": TEXT, "elapsed": NUMBER, "error": MAYBE_OBJECT, "over": FLAG})
 """How far a job is; of an acquisition also traces_done, traces_total and warnings."""
@@ -225,18 +223,19 @@ def _jobs(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, An
 def _find(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     del report
     limit = _checked_limit(arguments, "limit", 20, _MOST_ENTRIES)
-    return {"acquisitions": desk.ask("find", criteria=arguments | {"limit": limit})}
+    return {"acquisitions": brief(desk.ask("find", criteria=arguments | {"limit": limit}))}
 
 
 def _events(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     limit = _checked_limit(arguments, "limit", 50, _MOST_ENTRIES)
-    deadline = time.monotonic() + _checked_timeout(arguments, 0.0)
+    timeout = _checked_timeout(arguments, 0.0)
+    deadline = time.monotonic() + timeout
     while True:
         left = max(deadline - time.monotonic(), 0.0)
         answer: dict[str, Any] = desk.ask("events", cursor=arguments.get("cursor"), timeout=min(left, _STEP))
         if answer["events"] or left == 0 or "cursor" not in arguments:
             break
-        report(0, None, "nothing has happened yet")
+        report(timeout - left, timeout, "nothing has happened yet")
     if len(answer["events"]) > limit:
         answer["events"] = answer["events"][:limit]
         answer["cursor"]["number"] = answer["events"][-1]["number"]

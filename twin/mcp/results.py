@@ -10,6 +10,8 @@ from twinscope import _checks
 from twinscope.errors import InvalidRequestError
 from twinscope.results import Axis, ChannelData, Measurement
 
+_LONGEST_LIST = 20
+
 STATISTICS = ("lowest", "highest", "mean", "median", "deviation")
 
 
@@ -25,7 +27,7 @@ def summary(measurement: Measurement) -> dict[str, Any]:
         "warnings": list(metadata["warnings"]),
         "created": metadata["created"],
         "file": metadata["file"],
-        "request": measurement.request.to_dict(),
+        "request": brief(measurement.request.to_dict()),
         "channels": [statistics(data) for data in measurement.values()],
     }
 
@@ -74,7 +76,7 @@ def excerpt(data: ChannelData, window: Any, most: int) -> dict[str, Any]:
         "shape": list(data.shape),
         "stride": stride,
         "axes": [
-            {"name": axis.name, "unit": axis.unit, "values": axis.values[part].tolist()}
+            {"name": axis.name, "unit": axis.unit, "values": [_tidy(value) for value in axis.values[part]]}
             for axis, part in zip(data.axes, chosen, strict=True)
         ],
         "values": _shortest(data.values[chosen]),
@@ -82,7 +84,7 @@ def excerpt(data: ChannelData, window: Any, most: int) -> dict[str, Any]:
 
 
 def _extent(axis: Axis) -> dict[str, Any]:
-    first, last = float(axis.values[0]), float(axis.values[-1])
+    first, last = _tidy(axis.values[0]), _tidy(axis.values[-1])
     return {"name": axis.name, "unit": axis.unit, "count": len(axis.values), "first": first, "last": last}
 
 
@@ -114,6 +116,21 @@ def _shortest(values: np.ndarray) -> Any:
     if values.ndim:
         return [_shortest(part) for part in values]
     return float(str(values)) if np.isfinite(values) else None
+
+
+def _tidy(value: float) -> float:
+    """Return a coordinate without the rounding error that its computation left: each digit costs a token."""
+    return float(f"{value:.12g}")
+
+
+def brief(value: Any) -> Any:
+    """Return plain data with long lists cut short, such as the positions of a grid of spectra."""
+    if isinstance(value, Mapping):
+        return {name: brief(element) for name, element in value.items()}
+    if not isinstance(value, list | tuple):
+        return value
+    rest = len(value) - _LONGEST_LIST
+    return [brief(element) for element in value[:_LONGEST_LIST]] + ([f"and {rest} more"] if rest > 0 else [])
 
 
 def finite(value: Any) -> Any:

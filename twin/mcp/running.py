@@ -1,6 +1,7 @@
 """Running the server of the Model Context Protocol: over standard input and output, or over HTTP on this machine."""
 
 import hmac
+import os
 import signal
 import socket
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import uvicorn
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
@@ -17,24 +19,34 @@ _Scope = MutableMapping[str, Any]
 _App = Callable[[_Scope, Callable[..., Awaitable[Any]], Callable[..., Awaitable[None]]], Awaitable[None]]
 
 
-def run_stdio(server: "Server[Any]") -> None:
-    """Answer the agent at the other end of standard input and output until it has gone, or SIGTERM comes."""
-    anyio.run(_until_asked_to_stop, server)
+def run_stdio(server: "Server[Any]", close: Callable[[], None]) -> None:
+    """Answer the agent at the other end of standard input and output until it has gone.
+
+    Parameters
+    ----------
+    server
+        What answers.
+    close
+        What is to be done before the process ends because of SIGTERM or Ctrl-C.
+    """
+    anyio.run(_answer_until_the_end, server, close)
 
 
-async def _until_asked_to_stop(server: "Server[Any]") -> None:
+async def _answer_until_the_end(server: "Server[Any]", close: Callable[[], None]) -> None:
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":
-            tasks.start_soon(_cancel_at_sigterm, tasks.cancel_scope)
+            tasks.start_soon(_end_at_signals, close)
         async with stdio_server() as (reading, writing):
             await server.run(reading, writing, server.create_initialization_options())
         tasks.cancel_scope.cancel()
 
 
-async def _cancel_at_sigterm(scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+async def _end_at_signals(close: Callable[[], None]) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            scope.cancel()
+            await anyio.to_thread.run_sync(close)
+            # A thread waits for standard input: nothing else ends it.
+            os._exit(0)
 
 
 def run_http(server: "Server[Any]", listening: socket.socket, token: str) -> None:

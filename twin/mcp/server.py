@@ -2,7 +2,7 @@
 
 import base64
 import json
-import logging
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -21,8 +21,6 @@ from twinscope.mcp.desk import Desk
 from twinscope.mcp.results import finite
 from twinscope.mcp.tools import Picture, Report, Tool
 
-log = logging.getLogger(__name__)
-
 _INSTRUCTIONS = """\
 You operate a scanning-probe microscope: {instrument}. All values are in SI units: m, V, A, Hz, s; angles in degrees.
 Look first (state, signals, capabilities). To move or measure, call take_control and say for what; release_control when
@@ -31,7 +29,11 @@ is over. What is outside of the limits, or forbidden by the interlocks, is refus
 error says, and do not repeat the same call. Withdraw the tip when you stop working. If tip or sample are in danger,
 call emergency_stop."""
 
+_CORRECT = "nothing was done: correct the call by what the message says"
 _ADVICE = {
+    "invalid_request": _CORRECT,
+    "out_of_range": _CORRECT,
+    "unknown_channel": _CORRECT,
     "lease": "call take_control; if someone else has it, wait for them. After a loss look at the state first",
     "busy": "wait for the job that is named, or abort it",
     "interlock": "do not repeat it: choose something that the rule allows, or ask the person who owns the instrument",
@@ -39,12 +41,10 @@ _ADVICE = {
     "aborted": "what was measured until then is kept: see summary, and events for who stopped it",
     "not_found": "jobs and find tell which there are",
     "forbidden": "ask the person who runs the instrument: your role does not allow it",
-    "driver": "look at the state; tell the person who runs the instrument",
-    "unreachable": "tell the person who runs the instrument; look at the state when it is back",
     "outcome_unknown": "look at state and jobs before you repeat it",
     "missing_package": "tell the person who runs this server",
 }
-_OTHERWISE = "nothing was done: correct the call by what the message says"
+_OTHERWISE = "look at the state, if there is an answer, and tell the person who runs the instrument"
 
 
 class AgentServer:
@@ -147,10 +147,15 @@ def described(tool: Tool) -> types.Tool:
 
 def _reporter(context: ServerRequestContext[Any]) -> Report:
     """Tell the agent from a thread how far something is; raises when its call was cancelled."""
+    last = -math.inf
 
     def report(done: float, total: float | None, words: str) -> None:
+        nonlocal last
         anyio.from_thread.check_cancelled()
-        anyio.from_thread.run(context.session.report_progress, done, total, words)
+        # The protocol wants each number to be greater than the one before.
+        if done > last:
+            last = done
+            anyio.from_thread.run(context.session.report_progress, done, total, words)
 
     return report
 

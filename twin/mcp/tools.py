@@ -71,6 +71,8 @@ class Tool:
                 raise InvalidRequestError(f"{self.name} has no argument {name!r}: expected {expected}", name=name)
             if value is None:
                 raise InvalidRequestError(f"{name} is null: give a value, or leave it out if it may be", name=name)
+            if known[name].get("type") == "string" and not isinstance(value, str):
+                raise InvalidRequestError(f"{name} is {value!r}: expected text", name=name)
         missing = [name for name in self.takes["required"] if name not in arguments]
         if missing:
             raise InvalidRequestError(f"{self.name} needs {', '.join(missing)}", name=missing[0])
