@@ -8,7 +8,7 @@ import numpy as np
 
 from twinscope.drivers.common.motion import Motion, Speeds, motion_of
 from twinscope.drivers.replay.feedback import Feedback, follow, means_of_samples, places_of_steps
-from twinscope.drivers.replay.head import RECORDED
+from twinscope.drivers.replay.head import is_recorded
 from twinscope.drivers.replay.images import Images, Sheet
 from twinscope.drivers.replay.overlay import Overlay
 from twinscope.drivers.replay.spectra import Curves
@@ -60,6 +60,28 @@ class _Way:
     piezos: "Piezos | None"
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What any acquisition depends on.
+
+    Attributes
+    ----------
+    number
+        Of the acquisition, for the noise.
+    height
+        Of the tip at its beginning, in m.
+    speeds
+        With which the tip moves between traces.
+    overlay
+        What is imperfect.
+    """
+
+    number: int
+    height: float
+    speeds: Speeds
+    overlay: Overlay
+
+
 class Source(Protocol):
     """What answers an acquisition."""
 
@@ -75,32 +97,27 @@ class _Traces:
     ----------
     request
         What is acquired.
-    number
-        Of the acquisition, for the noise.
-    speeds
-        With which the tip moves between traces.
-    overlay
-        What is imperfect.
+    surroundings
+        What else it depends on.
     """
 
-    def __init__(self, request: AcquisitionRequest, number: int, speeds: Speeds, overlay: Overlay) -> None:
+    def __init__(self, request: AcquisitionRequest, surroundings: Surroundings) -> None:
         self.request = request
-        self._number = number
-        self._speeds = speeds
-        self._overlay = overlay
+        self._around = surroundings
 
     def ways(self, first: int, start: float, piezos: "Piezos | None") -> Iterator[_Way]:
         """Yield them one after the other."""
+        around = self._around
         for number in range(first, self.request.trace_count):
-            motion = motion_of(self.request, number, RECORDED, self._speeds)
-            x, y, rise, piezos = self._overlay.follow(motion, start, piezos)
+            motion = motion_of(self.request, number, around.height, around.speeds)
+            x, y, rise, piezos = around.overlay.follow(motion, start, piezos)
             yield _Way(number, motion, start, x, y, rise, piezos)
             start += motion.duration
 
     def planned(self, way: _Way, values: np.ndarray, lost: int) -> Planned:
         """Add noise to a trace in the order of time."""
-        names, key = self.request.channels, (self._number, way.number)
-        self._overlay.add_noise(values, names, way.motion, way.start, key)
+        names, key = self.request.channels, (self._around.number, way.number)
+        self._around.overlay.add_noise(values, names, way.motion, way.start, key)
         return Planned(way.motion, way.start, way.motion.recorded(values), lost, way.piezos)
 
 
@@ -109,7 +126,7 @@ class ImageSource(_Traces):
 
     Parameters
     ----------
-    request, number, speeds, overlay
+    request, surroundings
         See the base class.
     images, sheet
         What was recorded, and where.
@@ -126,9 +143,7 @@ class ImageSource(_Traces):
     def __init__(
         self,
         request: ScanRequest | PathRequest,
-        number: int,
-        speeds: Speeds,
-        overlay: Overlay,
+        surroundings: Surroundings,
         *,
         images: Images,
         sheet: Sheet,
@@ -136,7 +151,7 @@ class ImageSource(_Traces):
         loop: Feedback | None,
         stopped: Callable[[], bool],
     ) -> None:
-        super().__init__(request, number, speeds, overlay)
+        super().__init__(request, surroundings)
         self._images, self._sheet = images, sheet
         self._loop = loop if topography in request.channels else None
         self._row = request.channels.index(topography) if topography in request.channels else None
@@ -160,6 +175,7 @@ class ImageSource(_Traces):
             rows = [row for row, way in enumerate(chosen) if way.motion.backward == backward]
             if rows:
                 values[:, rows] = self._looked_at([chosen[row] for row in rows], "backward" if backward else "forward")
+        values[:, [not _at_height(way) for way in chosen]] = np.nan
         lost = np.isnan(values).any(axis=0).sum(axis=1).tolist()
         return [self.planned(way, values[:, row], lost[row]) for row, way in enumerate(chosen)]
 
@@ -197,7 +213,7 @@ class SpectraSource(_Traces):
 
     Parameters
     ----------
-    request, number, speeds, overlay
+    request, surroundings
         See the base class.
     curves
         The recorded spectra that can answer.
@@ -205,10 +221,8 @@ class SpectraSource(_Traces):
 
     request: SpectroscopyRequest
 
-    def __init__(
-        self, request: SpectroscopyRequest, number: int, speeds: Speeds, overlay: Overlay, curves: Curves
-    ) -> None:
-        super().__init__(request, number, speeds, overlay)
+    def __init__(self, request: SpectroscopyRequest, surroundings: Surroundings, curves: Curves) -> None:
+        super().__init__(request, surroundings)
         self._curves = curves
 
     def plan(self, first: int, start: float, piezos: "Piezos | None") -> list[Planned]:
@@ -217,5 +231,13 @@ class SpectraSource(_Traces):
         ways = [way for _, way in zip(range(most), self.ways(first, start, piezos), strict=False)]
         # A spectrum is taken where the tip is at its beginning.
         spectra = self._curves.at(np.array([[way.x[0], way.y[0]] for way in ways]))
+        if self.request.swept != "z":
+            spectra[[not _at_height(way) for way in ways]] = np.nan
         lost = np.isnan(spectra).any(axis=1).sum(axis=1).tolist()
         return [self.planned(way, *one) for way, *one in zip(ways, spectra, lost, strict=True)]
+
+
+def _at_height(way: _Way) -> bool:
+    """Whether a trace, which stays at one height, is where the recording was made."""
+    assert way.motion.z is not None
+    return is_recorded(float(way.motion.z[0]))

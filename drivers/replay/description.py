@@ -10,7 +10,7 @@ import numpy as np
 from twinscope._version import __version__
 from twinscope.capabilities import Capabilities, Channel, Limits
 from twinscope.drivers.common.realism import Realism
-from twinscope.drivers.replay.head import RECORDED
+from twinscope.drivers.replay.head import NEAR, RECORDED
 from twinscope.drivers.replay.images import Images
 from twinscope.drivers.replay.options import ReplayOptions
 from twinscope.drivers.replay.overlay import APPLIED
@@ -72,10 +72,12 @@ def describe(
     """Return the capabilities of a driver that replays recordings."""
     extent, ranges = extent_of(images, spectra, options), spectra.ranges
     lowest, highest = ranges.get("z", (RECORDED, RECORDED))
+    # Where nothing is known, nobody may go, but for a withdrawal.
+    above = RECORDED if options.outside == "refuse" else options.withdrawn_height
     limits = {
         "x": Limits(extent.low[0], extent.high[0], "m"),
         "y": Limits(extent.low[1], extent.high[1], "m"),
-        "z": Limits(min(lowest, RECORDED), max(highest, options.withdrawn_height), "m"),
+        "z": Limits(min(lowest, RECORDED - NEAR), max(highest, RECORDED + NEAR, above), "m"),
         "speed": Limits(1e-12, max(options.lateral_speed, options.vertical_speed), "m/s"),
     }
     if "bias" in ranges:

@@ -12,16 +12,16 @@ import numpy as np
 from twinscope.capabilities import ACQUISITIONS, Capabilities
 from twinscope.drivers.base import TraceSink
 from twinscope.drivers.common.realism import realism_from_option
-from twinscope.drivers.replay.acquiring import ImageSource, Planned, Source, SpectraSource
+from twinscope.drivers.replay.acquiring import ImageSource, Planned, Source, SpectraSource, Surroundings
 from twinscope.drivers.replay.description import all_channels, describe, details_of, extent_of
-from twinscope.drivers.replay.head import RECORDED, Head
+from twinscope.drivers.replay.head import RECORDED, Head, is_recorded
 from twinscope.drivers.replay.images import Images, Sheet
 from twinscope.drivers.replay.options import ReplayOptions
 from twinscope.drivers.replay.overlay import Overlay
 from twinscope.drivers.replay.readers import read_recording
 from twinscope.drivers.replay.recording import Recording
 from twinscope.drivers.replay.spectra import Spectra
-from twinscope.errors import ConfigurationError, DriverError, InvalidRequestError, OutOfRangeError, StoreError
+from twinscope.errors import ConfigurationError, DriverError, InterlockError, OutOfRangeError, StoreError
 from twinscope.requests import AcquisitionRequest, PathRequest, ScanRequest, SpectroscopyRequest
 from twinscope.state import Position, Reading
 
@@ -38,6 +38,7 @@ class _Acquisition:
     request: AcquisitionRequest
     sink: TraceSink
     source: Source
+    height: float
     index: int = 0
     lost: int = 0
     planned: deque[Planned] = field(default_factory=deque)
@@ -96,15 +97,18 @@ class Replay:
         self._capabilities = describe(self.name, self.options, recordings, self._images, self._spectra, details)
         self._acquisition: _Acquisition | None = None
         self._acquisitions = 0
+        self._closed = False
 
     # ------------------------------------------------------------------ life
 
     def open(self) -> None:
         """Begin to live; everything was read when the driver was made."""
+        self._closed = False
         self._head.begin()
 
     def close(self) -> None:
         """Forget the acquisition in progress."""
+        self._closed = True
         self._acquisition = None
 
     def capabilities(self) -> Capabilities:
@@ -115,6 +119,7 @@ class Replay:
 
     def read(self) -> Reading:
         """Tell the time, where the tip was sent, and what was recorded there; NaN where nothing was."""
+        self._check_open()
         head = self._head
         if head.is_recorded:
             signals = self._images.felt(*head.place, head.clock.now)
@@ -154,8 +159,7 @@ class Replay:
 
     def start_scan(self, request: ScanRequest, sink: TraceSink) -> None:
         """Move to the first pixel and begin."""
-        for height in request.heights or ():
-            _check_height("heights", height)
+        self._check_heights(request.heights or (None,))
         # All are inside when the corners are; which recording has most of them is seen by a coarse grid.
         corners = request.frame.corners()
         grid = np.concatenate([corners, request.frame.grid((8, 8))])
@@ -163,19 +167,19 @@ class Replay:
 
     def start_path(self, request: PathRequest, sink: TraceSink) -> None:
         """Move to the first point and begin."""
-        _check_height("height", request.height)
+        self._check_heights((request.height,))
         self._start_images(request, sink, np.array(request.positions), "the path")
 
     def start_spectroscopy(self, request: SpectroscopyRequest, sink: TraceSink) -> None:
         """Move to the first position and begin."""
-        self._head.check_recorded()
-        _check_height("height", request.height)
+        if request.swept != "z":
+            self._check_heights((request.height,))
         curves = self._spectra.find(request)
         places = np.array(request.positions)
         self._check_inside(places, curves.has(places), "the spectroscopy", "the recorded spectra")
         for warning in curves.warnings:
             sink.warn(warning)
-        self._start(request, sink, SpectraSource(request, *self._surroundings(), curves))
+        self._start(request, sink, SpectraSource(request, self._surroundings(), curves))
 
     def poll(self) -> bool:
         """Measure the next traces: one that takes its time, or several that do not."""
@@ -190,20 +194,24 @@ class Replay:
         head.leave()
         return more
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DriverError("the driver is closed: open it first")
+
     def _begin(self) -> None:
         """Begin a command, which ends the acquisition in progress."""
+        self._check_open()
         self._acquisition = None
         self._head.begin()
 
     def _start_images(self, request: ScanRequest | PathRequest, sink: TraceSink, places: np.ndarray, what: str) -> None:
-        self._head.check_recorded()
         sheet, inside = self._images.best(request.channels, *places.T)
         self._check_inside(places, inside, what, f"the recording of {', '.join(request.channels)}")
         for warning in _one_way_only(sheet, request):
             sink.warn(warning)
         source = ImageSource(
             request,
-            *self._surroundings(),
+            self._surroundings(),
             images=self._images,
             sheet=sheet,
             topography=self._topography,
@@ -212,8 +220,8 @@ class Replay:
         )
         self._start(request, sink, source)
 
-    def _surroundings(self) -> tuple[int, Any, Overlay]:
-        return self._acquisitions + 1, self._head.speeds, self._overlay
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(self._acquisitions + 1, self._head.position.z, self._head.speeds, self._overlay)
 
     def _start(self, request: AcquisitionRequest, sink: TraceSink, source: ImageSource | SpectraSource) -> None:
         self._begin()
@@ -221,9 +229,23 @@ class Replay:
         for warning in self._capabilities.settings["warnings"]:
             sink.warn(warning)
         first = next(source.ways(0, 0.0, None)).motion.first
-        self._head.travel(Position(float(first[0]), float(first[1]), RECORDED))
-        self._acquisition = _Acquisition(request, sink, source)
+        height = self._head.position.z
+        self._head.travel(Position(*first.tolist()))
+        self._acquisition = _Acquisition(request, sink, source, height)
         self._head.leave()
+
+    def _check_heights(self, heights: Sequence[float | None]) -> None:
+        """Raise :class:`InterlockError` unless all are the height of the recording; None is the present one."""
+        if self.options.outside == "nan":
+            return
+        for height in heights:
+            wanted = self._head.position.z if height is None else height
+            if not is_recorded(wanted):
+                raise InterlockError(
+                    f"the tip would be {wanted - RECORDED:.3g} m above the height of the recording, where nothing is"
+                    " known: approach first, or leave the height out",
+                    name="height",
+                )
 
     def _check_inside(self, places: np.ndarray, inside: np.ndarray, what: str, where: str) -> None:
         if self.options.outside == "nan" or inside.all():
@@ -261,7 +283,8 @@ class Replay:
     def _finish(self, acquisition: _Acquisition) -> None:
         if acquisition.lost:
             acquisition.sink.warn(f"nothing was recorded at {acquisition.lost} points: they are NaN")
-        self._head.come_back()
+        if isinstance(acquisition.request, SpectroscopyRequest):
+            self._head.come_back(acquisition.height)
         self._acquisition = None
 
     def _find_topography(self) -> str | None:
@@ -274,14 +297,6 @@ class Replay:
                 name="topography",
             )
         return name
-
-
-def _check_height(name: str, height: float | None) -> None:
-    if height is not None and height != RECORDED:
-        raise InvalidRequestError(
-            f"{name} has {height} m: a recording was made at one height, which is {RECORDED:g} here; leave it out",
-            name=name,
-        )
 
 
 def _one_way_only(sheet: Sheet, request: ScanRequest | PathRequest) -> list[str]:

@@ -8,14 +8,14 @@ from twinscope.drivers.common.motion import Motion, Speeds, straight
 from twinscope.drivers.common.pace import Pace
 from twinscope.drivers.replay.options import ReplayOptions
 from twinscope.drivers.replay.overlay import Overlay
-from twinscope.errors import InterlockError
 from twinscope.state import Position, TipState
 
 RECORDED = 0.0
 """Height of the tip, in m, at which everything was recorded."""
 
-# Heights are the same when they differ by less than this, in m.
-_SAME = 1e-13
+NEAR = 1e-12
+"""Heights that differ by less than this, in m, are the same."""
+
 _STEPS = 64
 
 
@@ -53,21 +53,12 @@ class Head(Pace):
     @property
     def is_recorded(self) -> bool:
         """Whether the tip is at the height of the recording."""
-        return abs(self.position.z - RECORDED) <= _SAME
+        return is_recorded(self.position.z)
 
     @property
     def place(self) -> tuple[float, float]:
         """Where the tip really is on the recording, in m."""
         return self._overlay.place(_coordinates(self.position), self.clock.now, self.piezos)
-
-    def check_recorded(self) -> None:
-        """Raise :class:`InterlockError` unless the tip is at the height of the recording."""
-        if not self.is_recorded:
-            raise InterlockError(
-                f"the tip is {self.position.z:.3g} m above the height of the recording, where nothing is known:"
-                " approach first",
-                name="tip",
-            )
 
     def travel(self, target: Position, speed: float | None = None) -> None:
         """Spend the time that a move takes; a stop leaves the tip on the way."""
@@ -81,12 +72,16 @@ class Head(Pace):
         """Be at the end of a trace."""
         self.position = Position(*motion.last.tolist())
 
-    def come_back(self) -> None:
-        """Take the tip to the height of the recording after a sweep of z."""
-        if not self.is_recorded:
-            self.travel(replace(self.position, z=RECORDED))
-            # Also when it was stopped: the end of a sweep is no place to stay.
-            self.position = replace(self.position, z=RECORDED)
+    def come_back(self, height: float) -> None:
+        """Take the tip back to the height, in m, where it was before a sweep of z."""
+        self.travel(replace(self.position, z=height))
+        # Also when it was stopped: the end of a sweep is no place to stay.
+        self.position = replace(self.position, z=height)
+
+
+def is_recorded(height: float) -> bool:
+    """Whether a height, in m, is that of the recording."""
+    return abs(height - RECORDED) <= NEAR
 
 
 def _coordinates(position: Position) -> np.ndarray:

@@ -168,16 +168,16 @@ def test_a_command_ends_the_acquisition() -> None:
     ("request_", "error", "message"),
     [
         (scan(channels=("response",)), UnknownChannelError, "no images of the channel 'response'.*at_x"),
-        (scan(heights=(1e-9,)), InvalidRequestError, "heights has 1e-09 m.*at one height"),
+        (scan(heights=(0.0, 1e-9)), InterlockError, r"1e-09 m above the height of the recording"),
         (scan(frame=ScanFrame(size=(3e-6, 1e-7))), OutOfRangeError, "outside the recording of at_x"),
         (
             PathRequest(positions=((0.0, 0.0),), channels=("at_x",), height=1e-9),
-            InvalidRequestError,
-            "height has 1e-09 m",
+            InterlockError,
+            "1e-09 m above the height",
         ),
         (spectroscopy(0.0, 1.0, channels=("at_x",)), UnknownChannelError, "no spectra of the channel 'at_x'"),
         (spectroscopy(0.0, 2.5), OutOfRangeError, "rises from 0 to 2.5.*recorded ones go from -2 to 2"),
-        (spectroscopy(0.0, 1.0, height=1e-9), InvalidRequestError, "height has 1e-09 m"),
+        (spectroscopy(0.0, 1.0, height=1e-9), InterlockError, "1e-09 m above the height"),
         (spectroscopy(0.0, 1.0, positions=((9e-7, 0.0),)), OutOfRangeError, "outside the recorded spectra"),
         (spectroscopy(0.0, 1e-9, swept="z"), InvalidRequestError, "not recorded together over z"),
     ],
@@ -199,6 +199,32 @@ def test_nothing_is_measured_away_from_the_height_of_the_recording() -> None:
             start(driver, request)
     driver.approach()
     assert len(acquire(driver, scan(heights=(0.0,)))[0]) == 6
+    # To other heights only a withdrawal goes.
+    assert abs(driver.capabilities().limits["z"].high) < 2e-12
+
+
+def test_away_from_the_height_of_the_recording_is_nan_when_that_is_asked_for() -> None:
+    curve = spectra([0.0, 1.0], np.ones((1, 2)), [(0.0, 0.0)])
+    driver = replay(ramps(FRAME, SHAPE), [curve], outside="nan")
+    assert driver.capabilities().limits["z"].high == 1e-6
+    traces, sink = acquire(driver, scan(heights=(1e-9, 0.0)))
+    np.testing.assert_array_equal(np.isnan(traces[:, 0, 0]), [True] * 6 + [False] * 6)
+    assert "nothing was recorded at 48 points: they are NaN" in sink.warnings
+    assert driver.read().position.z == 0.0
+    driver.move_to(0.0, 0.0, 1e-9)
+    assert np.isnan(acquire(driver, spectroscopy(0.0, 1.0))[0]).all()
+    assert np.isfinite(acquire(driver, spectroscopy(0.0, 1.0, height=0.0))[0]).all()
+    assert driver.read().position.z == 1e-9
+
+
+def test_what_is_closed_says_so() -> None:
+    driver = replay(ramps(FRAME, SHAPE))
+    driver.close()
+    for use in (driver.read, driver.approach, driver.poll, lambda: start(driver, scan())):
+        with pytest.raises(DriverError):
+            use()
+    driver.open()
+    driver.read()
 
 
 def test_channels_of_different_frames_cannot_be_measured_together() -> None:
