@@ -76,6 +76,7 @@ def default_server(serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -
     return DefaultServer(serve, monkeypatch)
 
 
+@pytest.mark.slow
 @each_page
 def test_the_code_of_a_page_runs_from_top_to_bottom(
     page: Path, default_server: DefaultServer, monkeypatch, tmp_path: Path
