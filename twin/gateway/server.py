@@ -69,6 +69,7 @@ class NanonisGateway:
         self._conversations: dict[int, Conversation] = {}
         self._threads: list[threading.Thread] = []
         self._awake, self._alarm = socket.socketpair()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="nanonis gateway", daemon=True)
 
     @property
@@ -81,7 +82,10 @@ class NanonisGateway:
         self._thread.start()
 
     def close(self) -> None:
-        """Let all clients go and give control back; what they have begun goes on."""
+        """Let all clients go and give control back; what they have begun goes on. A second time it does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self._alarm.send(b"!")
         if self._thread.is_alive():
             self._thread.join()
