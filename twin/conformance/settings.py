@@ -27,6 +27,8 @@ class Settings(DriverOptions):
     height
         Where the tip is safe, and moved and scanned with the z-controller off, in m. By default at three quarters of
         the range of z.
+    one_height
+        Whether scans and paths at constant height are possible at `height` only, as in a recording.
     channels
         To be recorded where one is enough; by default the first. Geometry can only be seen in one that is not the same
         everywhere in the frame.
@@ -61,6 +63,7 @@ class Settings(DriverOptions):
     size: tuple[float, float] | None = None
     pixels: tuple[int, int] = (4, 3)
     height: float | None = None
+    one_height: bool = False
     channels: tuple[str, ...] = ()
     ramp: dict[str, str] = field(default_factory=dict)
     tolerance: float = 0.01

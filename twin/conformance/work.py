@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from twinscope.capabilities import Capabilities
+from twinscope.capabilities import BYTES_PER_VALUE, Capabilities
 from twinscope.conformance.settings import Settings
 from twinscope.requests import CONSTANT_HEIGHT, PathRequest, ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
 from twinscope.state import Reading
@@ -16,6 +16,7 @@ _PART = 0.1
 _ASPECT = 0.7
 # Sweeps and changes of signals go over this part of the range.
 _STEP = 0.01
+_ENDLESS = 20_000
 
 
 class Work:
@@ -93,6 +94,12 @@ class Work:
         """Return a scan that takes a minute of instrument time, with lines of 5 s."""
         return self.scan(pixels=(self._settings.pixels[0], 12), line_time=5.0)
 
+    def endless_scan(self) -> ScanRequest:
+        """Return a scan of more lines than also an accelerated simulator takes in a moment."""
+        columns = self._settings.pixels[0]
+        rows = min(_ENDLESS, self._capabilities.largest_acquisition // (columns * BYTES_PER_VALUE))
+        return self.scan(pixels=(columns, rows), line_time=5.0)
+
     def path(self, positions: np.ndarray | None = None, **change: Any) -> PathRequest:
         """Return a path over positions (n, 2), in m; by default over the pixels of the small scan."""
         points = self.pixel_positions() if positions is None else positions
@@ -136,9 +143,13 @@ class Work:
         return (self.height,) if change.get("z_mode", self.z_mode) == CONSTANT_HEIGHT else None
 
     def _sweep(self, swept: str, points: int) -> Sweep:
-        if swept != "z":
+        limits = self._capabilities.limits[swept]
+        step = _STEP * (limits.high - limits.low)
+        if swept == "z":
+            # Towards the sample, down to where the tip is safe.
+            return Sweep(start=min(self.height + step, limits.high), stop=self.height, points=points)
+        if swept in self._found.signals:
             return Sweep(start=self._found.signals[swept], stop=self.another(swept), points=points)
-        # Towards the sample, down to where the tip is safe.
-        way = _STEP * (self._capabilities.limits["z"].high - self._capabilities.limits["z"].low)
-        top = min(self.height + way, self._capabilities.limits["z"].high)
-        return Sweep(start=top, stop=self.height, points=points)
+        # What cannot be set besides, as in a recording, is as safe anywhere.
+        middle = (limits.low + limits.high) / 2
+        return Sweep(start=middle - 10 * step, stop=middle + 10 * step, points=points)

@@ -90,6 +90,8 @@ def test_scan_at_several_heights(bench: Bench) -> None:
     need(bench, "scan")
     if CONSTANT_HEIGHT not in bench.capabilities.scan_modes:
         pytest.skip("this instrument does not scan at constant height")
+    if bench.settings.one_height:
+        pytest.skip("this instrument measures at one height only")
     top = bench.capabilities.limits["z"].high
     heights = (bench.work.height + 0.1 * (top - bench.work.height), bench.work.height)
     measured(bench, bench.work.scan(heights=heights))
@@ -132,6 +134,8 @@ def test_separate_points(bench: Bench, passes: int) -> None:
 def test_separate_points_with_a_lift(bench: Bench) -> None:
     """Between separate points the tip is lifted."""
     need(bench, "path")
+    if bench.settings.one_height:
+        pytest.skip("this instrument measures at one height only")
     top = bench.capabilities.limits["z"].high
     measured(bench, bench.work.path(separate=True, lift=0.1 * (top - bench.work.height)))
 

@@ -113,6 +113,7 @@ def test_channels_and_signals(capabilities: Capabilities) -> None:
 def test_limits(capabilities: Capabilities) -> None:
     """Limits are finite and in order, in the unit of what they limit; x, y and z, in m, always have some."""
     units = dict.fromkeys(("x", "y", "z"), "m") | {"speed": "m/s"}
+    units |= {"bias": "V"} if "bias" in capabilities.sweeps else {}
     units |= {signal.name: signal.unit for signal in capabilities.signals}
     for _, needed in _FEATURE_METHODS.values():
         units |= needed
@@ -140,13 +141,13 @@ def test_features_have_what_they_need(subject: Subject, capabilities: Capabiliti
         assert not missing, f"the feature {feature} needs limits of {', '.join(missing)}"
 
 
-def test_setpoints_and_sweeps_can_be_set(capabilities: Capabilities) -> None:
-    """What the z-controller holds has its setpoint among the settable signals, and what is swept can be set."""
+def test_setpoints_can_be_set_and_sweeps_have_limits(capabilities: Capabilities) -> None:
+    """What the z-controller holds has its setpoint among the settable signals, and what is swept has limits."""
     for mode in capabilities.feedback_modes:
         name = setpoint_of(mode)
         assert name in capabilities.settable, f"the z-mode {mode} needs a signal {name} with limits"
     for swept in capabilities.sweeps:
-        assert swept == "z" or swept in capabilities.settable, f"{swept} is swept: it must be a signal with limits"
+        assert swept in capabilities.limits, f"{swept} is swept: it needs limits"
 
 
 def test_largest_acquisition(capabilities: Capabilities) -> None:

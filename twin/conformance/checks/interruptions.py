@@ -1,8 +1,11 @@
 """Acquisitions that are looked at, stopped, or followed by something else before they are over."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+from twinscope.acquisition import Acquisition
 from twinscope.conformance.bench import Bench, Direct, Served
 from twinscope.conformance.checks.acquisitions import need
 from twinscope.conformance.sinks import StrictSink
@@ -77,23 +80,29 @@ def test_a_command_after_an_unfinished_scan(direct: Direct) -> None:
     assert (position.x, position.y) == (x, y), "a stop that came before the move has stopped it"
 
 
+def aborted(bench: Served, meanwhile: Callable[[], object] = lambda: None) -> Acquisition:
+    """Begin a scan, do something after its first line, and abort it."""
+    acquisition = bench.scope.acquire(bench.work.endless_scan())
+    next(acquisition.lines())
+    meanwhile()
+    acquisition.abort()
+    with pytest.raises(AbortedError):
+        acquisition.result(bench.settings.timeout)
+    return acquisition
+
+
 def test_the_rest_of_an_aborted_scan_is_nan(bench: Bench) -> None:
     """In the file of an aborted scan, what was not measured is NaN, and what was measured is there."""
     need(bench, "scan")
     if not isinstance(bench, Served):
         pytest.skip("files are written by the server")
-    rows = 400
-    acquisition = bench.scope.acquire(bench.work.scan(pixels=(bench.settings.pixels[0], rows), line_time=0.5))
-    next(acquisition.lines())
-    acquisition.abort()
-    with pytest.raises(AbortedError):
-        acquisition.result(bench.settings.timeout)
+    acquisition = aborted(bench)
     result = load(acquisition.file)
     done = result.metadata["traces_done"]
-    values = result[bench.work.channels[0]].values
-    assert 0 < done < rows, f"{done} of {rows} lines were measured before the abort"
-    assert np.isfinite(values[:done]).any(), "nothing was measured in the lines before the abort"
-    assert np.isnan(values[done:]).all(), "there are values in lines that were not measured"
+    lines = result[bench.work.channels[0]].values.reshape(-1, bench.settings.pixels[0])
+    assert 0 < done < len(lines), f"{done} of {len(lines)} lines were measured before the abort"
+    assert np.isfinite(lines[:done]).any(), "nothing was measured in the lines before the abort"
+    assert np.isnan(lines[done:]).all(), "there are values in lines that were not measured"
 
 
 def test_writing_while_acquiring(bench: Bench) -> None:
@@ -101,11 +110,10 @@ def test_writing_while_acquiring(bench: Bench) -> None:
     need(bench, "scan")
     if not isinstance(bench, Served):
         pytest.skip("it is the server that refuses it")
-    acquisition = bench.scope.acquire(bench.work.scan(pixels=(bench.settings.pixels[0], 400), line_time=0.5))
-    next(acquisition.lines())
-    for name in bench.capabilities.settable[:1]:
-        with pytest.raises(BusyError):
-            bench.scope.set_signal(name, bench.work.found.signals[name])
-    acquisition.abort()
-    with pytest.raises(AbortedError):
-        acquisition.result(bench.settings.timeout)
+
+    def try_to_set() -> None:
+        for name in bench.capabilities.settable[:1]:
+            with pytest.raises(BusyError):
+                bench.scope.set_signal(name, bench.work.found.signals[name])
+
+    aborted(bench, try_to_set)

@@ -220,7 +220,7 @@ def test_abort_through_the_server(bench: Bench) -> None:
         pytest.skip("this is about the server")
     took = []
     for _ in range(_TRIES):
-        acquisition = bench.scope.acquire(bench.work.scan(pixels=(bench.settings.pixels[0], 400), line_time=5.0))
+        acquisition = bench.scope.acquire(bench.work.endless_scan())
         time.sleep(_AFTER)
         begin = time.monotonic()
         acquisition.abort()
