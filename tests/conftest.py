@@ -48,8 +48,10 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than cores: tests of servers mostly wait. Each worker needs some 2 GB, so there are not many."""
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One more than cores: tests of servers mostly wait. Each worker needs some 3 GB, so there are not many."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores + 1, _MOST_WORKERS)
 
