@@ -15,6 +15,7 @@ from twinscope.drivers.replay.images import Images
 from twinscope.drivers.replay.options import ReplayOptions
 from twinscope.drivers.replay.overlay import APPLIED
 from twinscope.drivers.replay.recording import Recording
+from twinscope.drivers.replay.sampling import EDGE
 from twinscope.drivers.replay.spectra import Spectra
 from twinscope.errors import ConfigurationError
 from twinscope.requests import CONSTANT_HEIGHT, PathRequest, ScanRequest, SpectroscopyRequest
@@ -37,10 +38,11 @@ def extent_of(images: Images, spectra: Spectra, options: ReplayOptions) -> Exten
     """Return the smallest rectangle around everything, and with outside="nan" the margin around it."""
     corners = np.concatenate([*(sheet.frame.corners() for sheet in images.sheets), spectra.corners])
     low, high = corners.min(axis=0), corners.max(axis=0)
+    # Whoever asks for the whole recording must not be refused for a last bit.
+    margin = EDGE * max(high - low)
     if options.outside == "nan":
         margin = max(high - low) if options.margin is None else options.margin
-        low, high = low - margin, high + margin
-    return Extent(tuple(low.tolist()), tuple(high.tolist()))
+    return Extent(tuple((low - margin).tolist()), tuple((high + margin).tolist()))
 
 
 def all_channels(images: Images, spectra: Spectra) -> tuple[Channel, ...]:

@@ -9,11 +9,12 @@ from twinscope.requests import ScanFrame
 
 Interpolation = Literal["nearest", "linear", "cubic"]
 INTERPOLATIONS = ("nearest", "linear", "cubic")
+EDGE = 1e-9
+"""By this part of its size a place may be beyond the edge of a frame and is still on it."""
+
 
 # Places closer to the middle of a pixel than this part of one are in it: rounding must not call for its neighbours.
 _ROUNDING = 1e-6
-# By this part of its size a place may be beyond the edge of a frame and is still on it.
-_EDGE = 1e-9
 # Places that are interpolated together: what they need fits into the cache of a processor.
 _BLOCK = 2**16
 
@@ -60,7 +61,7 @@ def to_frame(frame: ScanFrame, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray
 def is_inside(frame: ScanFrame, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Tell which places (n,), in m, are in a frame or on its edge."""
     parts = to_frame(frame, x, y)
-    return np.asarray(np.logical_and.reduce([(part >= -_EDGE) & (part <= 1 + _EDGE) for part in parts]))
+    return np.asarray(np.logical_and.reduce([(part >= -EDGE) & (part <= 1 + EDGE) for part in parts]))
 
 
 def weights(
