@@ -77,6 +77,7 @@ def default_server(serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @each_page
 def test_the_code_of_a_page_runs_from_top_to_bottom(
     page: Path, default_server: DefaultServer, monkeypatch, tmp_path: Path
