@@ -18,6 +18,7 @@ from twinscope.state import FEEDBACK_OFF
 log = logging.getLogger(__name__)
 
 _NAME = "the scan"
+_LAST_MOMENT = 1.0
 _OTHER = {"up": "down", "down": "up"}
 
 
@@ -77,7 +78,11 @@ class Scanner:
         return self._latest
 
     def check(self, frame: Acquisition) -> None:
-        """Raise what a scan has failed with; one that was stopped has not failed."""
+        """Raise what a scan that is over has failed with; one that was stopped has not failed."""
+        task = self._tasks.latest(_NAME)
+        if task is not None and frame is self._latest and not self._settings.of(ScanSettings).continuous:
+            # Who hears of the end finds the instrument at rest.
+            task.done.wait(_LAST_MOMENT)
         try:
             frame.result(timeout=0)
         except AbortedError:
