@@ -33,17 +33,15 @@ class Actions:
         plus = (steps > 0) == (axis != "z" or options.motor_retracts == "z+")
         if options.motor_frequency is not None or options.motor_amplitude is not None:
             self._set_motor()
-        with self._controller.stoppable(("Motor.StopMove", {})):
-            if self._controller.interrupt.is_set():
-                return
-            self._controller.call(
-                "Motor.StartMove",
-                patience=options.motor_timeout,
-                direction=_DIRECTIONS[axis, plus],
-                number_of_steps=abs(steps),
-                group=options.motor_group,
-                wait_until_finished=1,
-            )
+        self._controller.carry_out(
+            "Motor.StartMove",
+            ("Motor.StopMove", {}),
+            patience=options.motor_timeout,
+            direction=_DIRECTIONS[axis, plus],
+            number_of_steps=abs(steps),
+            group=options.motor_group,
+            wait_until_finished=1,
+        )
 
     def _set_motor(self) -> None:
         told = self._controller.call("Motor.FreqAmpGet", axis=_ALL_AXES)

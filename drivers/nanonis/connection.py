@@ -200,6 +200,11 @@ class _Wait:
         return left
 
 
+def decimal(value: float) -> float:
+    """Return the shortest decimal that a number of 32 bits stands for."""
+    return float(str(np.float32(value)))
+
+
 def _encoded(command: Command, arguments: Mapping[str, Any]) -> bytes:
     for name, value in arguments.items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -214,4 +219,4 @@ def _encoded(command: Command, arguments: Mapping[str, Any]) -> bytes:
 
 def _decimal(command: Command, results: dict[str, Any]) -> dict[str, Any]:
     short = [field.name for field in command.results if field.kind == "float32"]
-    return results | {name: float(str(np.float32(results[name]))) for name in short}
+    return results | {name: decimal(results[name]) for name in short}

@@ -3,8 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from twinscope.drivers.nanonis.connection import Connection, LostError, RefusedError
@@ -139,15 +138,27 @@ class Controller:
             log.info("%s", exc)
             return None
 
-    @contextmanager
-    def stoppable(self, *stops: Stop) -> Iterator[None]:
-        """Within, a stop is sent to the controller as these commands."""
+    def carry_out(self, name: str, stop: Stop, /, *, patience: float = 0.0, **arguments: Any) -> dict[str, Any] | None:
+        """Carry out a command that takes its time, and is ended by another one.
+
+        Returns
+        -------
+        dict or None
+            Its results; None when it was stopped: controllers answer to that with an error or with empty results.
+        """
         before = self._stops
-        self._stops = stops
+        self._stops = (stop,)
         try:
-            yield
+            if self.interrupt.is_set():
+                return None
+            results = self.call(name, patience=patience, **arguments)
+        except RefusedError:
+            if not self.interrupt.is_set():
+                raise
+            return None
         finally:
             self._stops = before
+        return None if self.interrupt.is_set() else results
 
     def stop_by(self, *stops: Stop) -> None:
         """From now on, a stop is sent to the controller as these commands."""

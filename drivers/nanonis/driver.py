@@ -1,5 +1,6 @@
 """The Nanonis controller as a driver."""
 
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 from twinscope.capabilities import ACQUISITIONS, Capabilities
 from twinscope.drivers.base import TraceSink
 from twinscope.drivers.nanonis.actions import Actions
+from twinscope.drivers.nanonis.connection import decimal
 from twinscope.drivers.nanonis.controller import Controller
 from twinscope.drivers.nanonis.description import Description, describe
 from twinscope.drivers.nanonis.head import Head
@@ -19,6 +21,8 @@ from twinscope.drivers.nanonis.spectra import SpectroscopyRun
 from twinscope.errors import DriverError
 from twinscope.requests import PathRequest, ScanRequest, SpectroscopyRequest
 from twinscope.state import FEEDBACK_OFF, Reading
+
+log = logging.getLogger(__name__)
 
 _BIAS = "bias"
 # A signal that is set with a rate is set in steps of this time, in s.
@@ -91,9 +95,11 @@ class Nanonis:
 
     def close(self) -> None:
         """Stop an acquisition in progress, and disconnect."""
-        if self._run is not None:
-            self.stop()
-        self._run = self._head = None
+        try:
+            self._end_run()
+        except DriverError as exc:
+            log.error("the acquisition in progress could not be ended: %s", exc)
+        self._head = None
         self._controller.stop_by()
         self._controller.disconnect()
 
@@ -129,7 +135,7 @@ class Nanonis:
         if description.live:
             indexes = [description.signals[name].index for name in description.live]
             told = self._controller.call("Signals.ValsGet", signals_indexes=indexes, wait_for_newest_data=0)
-            values = told["signals_values"].tolist()
+            values = [decimal(value) for value in told["signals_values"]]
             if len(values) != len(indexes):
                 raise DriverError(f"the controller gives {len(values)} values for {len(indexes)} signals")
             signals |= dict(zip(description.live, values, strict=True))
@@ -230,6 +236,7 @@ class Nanonis:
             more = self._run.poll()
         if not more:
             self._run = None
+            self._controller.stop_by()
         return more
 
     def _start(self, run: ScanRun | PathRun | SpectroscopyRun) -> None:
@@ -258,12 +265,17 @@ class Nanonis:
     def _begin(self) -> Head:
         """Begin a command, which ends the acquisition in progress."""
         head, _ = self._opened()
-        if self._run is not None:
-            self._controller.stop()
-            self._run = None
+        self._end_run()
         self._controller.stop_by()
         self._controller.begin()
         return head
+
+    def _end_run(self) -> None:
+        """End the acquisition in progress."""
+        run, self._run = self._run, None
+        if run is not None:
+            self._controller.stop()
+            run.end()
 
     def _actions(self) -> Actions:
         return Actions(self._controller, self.options)

@@ -18,6 +18,7 @@ _STEP_TIME = 0.02
 _POLL = 0.05
 # A move may take so many times longer than its speed says, besides the timeout.
 _SLACK = 2.0
+_STOP_APPROACH: Stop = ("AutoApproach.OnOffSet", {"on_off": 0})
 _STOP_MOVE: Stop = ("FolMe.Stop", {})
 
 
@@ -104,13 +105,10 @@ class Head:
     def step(self, x: float, y: float, speed: float) -> bool:
         """Move a little along x and y, and do not look where the tip has got to; False when it was stopped."""
         self._sent = {name: sent for name, sent in self._sent.items() if name == "z"}
-        with self._controller.stoppable(_STOP_MOVE):
-            if speed != self._speed:
-                self._set_speed(speed)
-            if self._controller.interrupt.is_set():
-                return False
-            self._controller.call("FolMe.XYPosSet", x=x, y=y, wait_end_of_move=1)
-        return not self._controller.interrupt.is_set()
+        if speed != self._speed:
+            self._set_speed(speed)
+        told = self._controller.carry_out("FolMe.XYPosSet", _STOP_MOVE, x=x, y=y, wait_end_of_move=1)
+        return told is not None
 
     def _rise(self, start: float, end: float, speed: float | None) -> bool:
         if speed is not None:
@@ -152,18 +150,17 @@ class Head:
             return True
         self._sent = {name: sent for name, sent in self._sent.items() if name == "z"}
         patience = _SLACK * math.hypot(x - here.x, y - here.y) / speed
-        with self._controller.stoppable(_STOP_MOVE):
-            self._set_speed(speed)
-            if self._controller.interrupt.is_set():
-                return False
-            self._controller.call("FolMe.XYPosSet", patience=patience, x=x, y=y, wait_end_of_move=1)
-        told = self._controller.call("FolMe.XYPosGet", wait_for_newest_data=0)
-        if math.hypot(told["x"] - x, told["y"] - y) <= self._options.position_tolerance:
-            self._sent |= {"x": x, "y": y}
-            return True
-        if self._controller.interrupt.is_set():
+        self._set_speed(speed)
+        moved = self._controller.carry_out(
+            "FolMe.XYPosSet", _STOP_MOVE, patience=patience, x=x, y=y, wait_end_of_move=1
+        )
+        if moved is None:
             return False
-        raise DriverError(f"the tip was sent to {x:.6g}, {y:.6g} m and is at {told['x']:.6g}, {told['y']:.6g} m")
+        told = self._controller.call("FolMe.XYPosGet", wait_for_newest_data=0)
+        if math.hypot(told["x"] - x, told["y"] - y) > self._options.position_tolerance:
+            raise DriverError(f"the tip was sent to {x:.6g}, {y:.6g} m and is at {told['x']:.6g}, {told['y']:.6g} m")
+        self._sent |= {"x": x, "y": y}
+        return True
 
     def _set_speed(self, speed: float) -> None:
         self._speed = math.nan
@@ -199,18 +196,20 @@ class Head:
         self._sent = {}
         end = time.monotonic() + self._options.approach_timeout
         self._controller.call("AutoApproach.Open")
-        with self._controller.stoppable(("AutoApproach.OnOffSet", {"on_off": 0})):
+        self._controller.stop_by(_STOP_APPROACH)
+        if self._controller.interrupt.is_set():
+            return
+        self._controller.call("AutoApproach.OnOffSet", on_off=1)
+        while self._controller.call("AutoApproach.OnOffGet")["status"]:
+            late = time.monotonic() > end
+            if late or self._controller.interrupt.wait(_POLL):
+                self._controller.call(_STOP_APPROACH[0], **_STOP_APPROACH[1])
+            if late:
+                raise DriverError(
+                    f"the approach was not over after {self._options.approach_timeout:g} s: it was stopped"
+                )
             if self._controller.interrupt.is_set():
                 return
-            self._controller.call("AutoApproach.OnOffSet", on_off=1)
-            while self._controller.call("AutoApproach.OnOffGet")["status"]:
-                if self._controller.interrupt.wait(_POLL):
-                    self._controller.call("AutoApproach.OnOffSet", on_off=0)
-                    return
-                if time.monotonic() > end:
-                    self._controller.call("AutoApproach.OnOffSet", on_off=0)
-                    raise DriverError(
-                        f"the approach was not over after {self._options.approach_timeout:g} s: it was stopped"
-                    )
+        self._controller.stop_by()
         if self.tip_state(self.position(), self.z_controller.mode) is TipState.WITHDRAWN:
             raise DriverError("the approach has ended, but the tip is at the upper end of z: nothing was found")

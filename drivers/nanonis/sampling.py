@@ -59,6 +59,9 @@ class PathRun:
         self._trace += 1
         return True
 
+    def end(self) -> None:
+        """Do nothing: what was begun is over when :meth:`poll` returns."""
+
     # ------------------------------------------------------------------ inside
 
     def _pass(self) -> np.ndarray | None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from twinscope.drivers.base import TraceSink
+from twinscope.drivers.nanonis.connection import RefusedError
 from twinscope.drivers.nanonis.controller import Controller, Stop
 from twinscope.drivers.nanonis.description import Description
 from twinscope.drivers.nanonis.frame_rows import FrameRows
@@ -89,7 +90,7 @@ class ScanRun:
         """Wait for the next lines and hand them over; False when all are there, or it was stopped."""
         while self._image is not None:
             if self._controller.interrupt.is_set():
-                self._halt()
+                self.end()
                 return False
             if self._take_lines(self._image):
                 if self._image.done == self._request.pixels[1]:
@@ -173,8 +174,7 @@ class ScanRun:
             self._image = None
             return
         way = request.directions[-1]
-        # Controllers may keep the rows of the scan before until new ones come.
-        rows = FrameRows(self._grab(self._indexes[0], way), request.pixels)
+        rows = FrameRows(self._before(way), request.pixels)
         self._controller.stop_by(_STOP_SCAN)
         if self._controller.interrupt.is_set():
             self._image = None
@@ -183,28 +183,37 @@ class ScanRun:
         direction = _UP if request.slow_direction == "up" else _DOWN
         self._controller.call("Scan.Action", scan_action=_START, scan_direction=direction)
 
+    def _before(self, way: str) -> np.ndarray:
+        """Return what is in the buffer: controllers may keep the rows of a scan until those of the next come."""
+        try:
+            return self._grab(self._indexes[0], way)
+        except RefusedError:
+            # The scan before has not recorded this channel.
+            return np.empty((0, 0), np.float32)
+
     def _next_image(self) -> None:
-        self._controller.stop_by()
         self._layer += 1
         self._image = None
-        if self._layer < self._request.layers:
-            self._wait_for_rest()
+        self._wait_for_rest()
+        self._controller.stop_by()
+        if self._layer < self._request.layers and not self._controller.interrupt.is_set():
             self._begin_image()
 
-    def _wait_for_rest(self) -> None:
-        end = time.monotonic() + self._options.timeout + 2 * self._request.line_time
-        while self._runs():
-            if time.monotonic() > end:
-                raise DriverError("the scan goes on after its last line")
-            if self._controller.interrupt.wait(self._pause):
-                return
-
-    def _halt(self) -> None:
-        """Be sure that the scan has stopped: the stop may have come before it was begun."""
+    def end(self) -> None:
+        """Be sure that the scan has stopped: a stop may have come before it was begun."""
         self._image = None
         self._controller.stop_by()
         if self._runs():
             self._controller.call(_STOP_SCAN[0], **_STOP_SCAN[1])
+        self._wait_for_rest()
+
+    def _wait_for_rest(self) -> None:
+        """Wait until the controller has finished with a scan: it refuses other commands as long."""
+        end = time.monotonic() + self._options.timeout + 2 * self._request.line_time
+        while self._runs():
+            if time.monotonic() > end:
+                raise DriverError("the scan goes on after its last line")
+            time.sleep(_SHORTEST_WAIT)
 
     # ------------------------------------------------------------------ lines
 

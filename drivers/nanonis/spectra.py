@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from twinscope.drivers.base import TraceSink
-from twinscope.drivers.nanonis.connection import RefusedError
 from twinscope.drivers.nanonis.controller import Controller
 from twinscope.drivers.nanonis.description import Description
 from twinscope.drivers.nanonis.head import Head
@@ -75,6 +74,9 @@ class SpectroscopyRun:
         self._trace += 1
         return True
 
+    def end(self) -> None:
+        """Do nothing: what was begun is over when :meth:`poll` returns."""
+
     # ------------------------------------------------------------------ setting up
 
     def _set_up(self) -> None:
@@ -122,19 +124,12 @@ class SpectroscopyRun:
         """Sweep once; returns (channels, points), or None when it was stopped."""
         points = self._request.sweep.points
         patience = _SLACK * points * self._request.point_time + self._options.timeout
-        with self._controller.stoppable((f"{self._module}.Stop", {})):
-            if self._controller.interrupt.is_set():
-                return None
-            try:
-                told = self._call("Start", patience=patience, get_data=1, save_base_name="")
-            except RefusedError:
-                # A sweep that was stopped has no data.
-                if self._controller.interrupt.is_set():
-                    return None
-                raise
-        data: np.ndarray = told["data"]
-        if self._controller.interrupt.is_set():
+        told = self._controller.carry_out(
+            f"{self._module}.Start", (f"{self._module}.Stop", {}), patience=patience, get_data=1, save_base_name=""
+        )
+        if told is None:
             return None
+        data: np.ndarray = told["data"]
         names = told["channels_names"]
         if not names or data.shape != (len(names), points):
             raise DriverError(f"the controller gives {data.shape} values for {len(names)} channels of {points} points")
@@ -159,5 +154,5 @@ class SpectroscopyRun:
                 " and at the limits of the controller"
             )
 
-    def _call(self, command: str, /, *, patience: float = 0.0, **arguments: Any) -> dict[str, Any]:
-        return self._controller.call(f"{self._module}.{command}", patience=patience, **arguments)
+    def _call(self, command: str, /, **arguments: Any) -> dict[str, Any]:
+        return self._controller.call(f"{self._module}.{command}", **arguments)

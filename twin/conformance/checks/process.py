@@ -11,6 +11,7 @@ from twinscope.driver_process import DriverProcess
 from twinscope.errors import DriverDiedError
 from twinscope.interlocks import Interlocks
 from twinscope.requests import ScanRequest
+from twinscope.state import FEEDBACK_OFF
 
 CONTRACT = "twinscope.driver_process.DriverProcess, and docs/drivers.md, 'Its process'"
 
@@ -33,7 +34,8 @@ def test_kill_and_reopen(subject: Subject, stand: Stand) -> None:
         assert process.pid != first
         process.read()
         process.perform(LEASE, "withdraw")
-        process.perform(LEASE, "approach")
+        if process.perform(LEASE, "approach").feedback != FEEDBACK_OFF:
+            process.perform(LEASE, "set_feedback", mode=FEEDBACK_OFF)
         if "scan" in kinds:
             x, y = work.center
             process.perform(LEASE, "move_to", x=x, y=y, z=work.height, speed=None)
