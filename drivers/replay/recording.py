@@ -163,7 +163,6 @@ def _sealed(name: str, values: Any, *, dimensions: int) -> np.ndarray:
             f" dimension{'s' if dimensions > 1 else ''}, at least one"
         )
     small = (array.dtype.kind == "f" and array.dtype.itemsize <= 4) or array.dtype.itemsize <= 2
-    array = np.ascontiguousarray(array, dtype=np.float32 if small else np.float64)
-    if array.flags.writeable:
-        array.flags.writeable = False
-    return array
+    sealed = np.ascontiguousarray(array, dtype=np.float32 if small else np.float64).view()
+    sealed.flags.writeable = False
+    return sealed

@@ -1,7 +1,7 @@
 """Which reader a file needs, and the recording that it gives."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from twinscope.drivers.replay.readers import (
     own,
     png,
     tiff,
+    trial,
 )
 from twinscope.drivers.replay.readers.contents import Contents, damaged, file_size, foreign
 from twinscope.drivers.replay.readers.options import SCALE, ReadingOptions
@@ -69,6 +70,8 @@ FORMATS = {
 }
 """The formats by name."""
 
+_IN_HDF5 = ("twinscope", "nsid")
+
 
 def read_recording(path: str | Path, *, format: str | None = None, **options: Any) -> Recording:
     """Read the recorded measurements of a file.
@@ -92,6 +95,14 @@ def read_recording(path: str | Path, *, format: str | None = None, **options: An
         When a package is not installed that reads it.
     """
     path = Path(path)
+    if format in _IN_HDF5 or (format is None and _HDF5(_beginning(path))):
+        ReadingOptions.from_keywords(options)
+        return read_directly(path, trial.format_of(path, format, options), options)
+    return read_directly(path, format, options)
+
+
+def read_directly(path: Path, format: str | None, options: Mapping[str, Any]) -> Recording:
+    """Read a file in this process; the same as :func:`read_recording` where nothing hangs."""
     given = ReadingOptions.from_keywords(options)
     file_size(path)
     name = format if format is not None else recognise(path)
@@ -133,11 +144,7 @@ def recognise(path: Path) -> str:
     StoreError
         When it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(_START)
-    except OSError as exc:
-        raise StoreError(f"{path} cannot be read: {exc}", path=str(path)) from exc
+    start = _beginning(path)
     if _HDF5(start):
         return "twinscope" if _is_own(path) else "nsid"
     for name, known in FORMATS.items():
@@ -147,6 +154,15 @@ def recognise(path: Path) -> str:
         if path.suffix.lower() in known.suffixes:
             return name
     raise ConfigurationError(f"the format of {path} is not known: expected one of {', '.join(FORMATS)}", path=str(path))
+
+
+def _beginning(path: Path) -> bytes:
+    file_size(path)
+    try:
+        with path.open("rb") as file:
+            return file.read(_START)
+    except OSError as exc:
+        raise StoreError(f"{path} cannot be read: {exc}", path=str(path)) from exc
 
 
 def _is_own(path: Path) -> bool:

@@ -10,6 +10,7 @@ from twinscope._optional import import_optional
 from twinscope.drivers.replay.readers import raster
 from twinscope.drivers.replay.readers.contents import Contents, check_size, damaged, file_size, foreign
 from twinscope.drivers.replay.readers.options import ReadingOptions
+from twinscope.drivers.replay.readers.tiff_chain import check_chain
 
 # Files that consist of several are not looked for.
 _SINGLE_FILE = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
@@ -19,6 +20,7 @@ def read(path: Path, options: ReadingOptions) -> Contents:
     """Read the pages of a file with the scale that the options give."""
     raster.check_options(path, options)
     size = file_size(path)
+    check_chain(path, size)
     tifffile: Any = import_optional("tifffile", "replay")
     with foreign(path, "tifffile"), tifffile.TiffFile(path, **_SINGLE_FILE) as tiff:
         if not tiff.series:
@@ -32,7 +34,7 @@ def read(path: Path, options: ReadingOptions) -> Contents:
         inverted = series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         palette = series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE
         planar = samples > 1 and series.keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE
-        left_out = len(tiff.series) - 1
+        left_out = len(tiff.pages) - len(series.pages)
     if values.dtype.kind not in "fiub" or palette:
         kind = "a palette" if palette else values.dtype
         raise damaged(path, f"its pixels are {kind}, expected grey values")
