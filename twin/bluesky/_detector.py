@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from bluesky.protocols import Hints, Preparable, Reading, Triggerable
+from bluesky.protocols import Preparable, Reading, Triggerable
 from event_model import DataKey
 from ophyd_async.core import AsyncPausable, AsyncStatus, WatchableAsyncStatus, WatcherUpdate, make_datakey
 
@@ -74,11 +74,6 @@ class SpmDetector(SpmDevice, Triggerable, Preparable, AsyncPausable, Generic[Req
         self._frame: Frame | None = None
         self._adopt(request)
 
-    @property
-    def hints(self) -> Hints:
-        """The first recording is what one wants to see."""
-        return {"fields": [f"{self.name}-{self.request.channels[0]}"]}
-
     # ------------------------------------------------------------------ preparing
 
     @AsyncStatus.wrap
@@ -105,21 +100,13 @@ class SpmDetector(SpmDevice, Triggerable, Preparable, AsyncPausable, Generic[Req
         self.request: RequestT = request
         self._prepared = time.time()
 
-    @AsyncStatus.wrap
-    async def stage(self) -> None:
-        """Take control; see :meth:`SpmDevice.stage`."""
-        await super().stage()
+    def _begin_work(self) -> None:
         self._frame = None
 
-    @AsyncStatus.wrap
-    async def unstage(self) -> None:
-        """Abort what is in progress, bring the tip to safety, and give control back."""
+    async def _end_work(self) -> None:
         frame, self._frame = self._frame, None
-        try:
-            if frame is not None:
-                await frame.give_up()
-        finally:
-            await super().unstage()
+        if frame is not None:
+            await frame.give_up()
 
     # ------------------------------------------------------------------ acquiring
 
@@ -136,7 +123,7 @@ class SpmDetector(SpmDevice, Triggerable, Preparable, AsyncPausable, Generic[Req
         TwinscopeError
             What went wrong with it.
         """
-        if not self._is_held:
+        if not self.is_held:
             raise LeaseError(
                 f"{self.name} is {'connected as a mock' if self.is_mock else 'not staged'}: it takes data only while it"
                 " is staged, see bluesky.preprocessors.stage_decorator"

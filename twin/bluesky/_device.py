@@ -1,5 +1,7 @@
 """What the devices of a microscope have in common: their link, and control while they are staged."""
 
+import asyncio
+
 from ophyd_async.core import DEFAULT_TIMEOUT, AsyncStatus, DeviceMock, StandardReadable
 
 from twinscope.bluesky._link import SpmLink
@@ -14,12 +16,20 @@ class SpmDevice(StandardReadable):
         The way to the instrument.
     name
         Of the device, in documents.
+
+    Attributes
+    ----------
+    is_mock
+        Whether it was connected as a mock: the instrument is left alone then.
+    is_held
+        Whether it has a part in the control of the instrument.
     """
 
     def __init__(self, link: SpmLink, name: str = "") -> None:
         self.link = link
         self.is_mock = False
-        self._is_held = False
+        self.is_held = False
+        self._staging = asyncio.Lock()
         super().__init__(name)
 
     async def connect(
@@ -43,20 +53,28 @@ class SpmDevice(StandardReadable):
         LeaseError
             When someone else holds it.
         """
-        if not (self.is_mock or self._is_held):
-            await self.link.take()
-            self._is_held = True
-        await super().stage()
+        # A RunEngine that was halted does not wait for the end of unstage().
+        async with self._staging:
+            if not (self.is_mock or self.is_held):
+                await self.link.take()
+                self.is_held = True
+            await super().stage()
+            self._begin_work()
 
     @AsyncStatus.wrap
     async def unstage(self) -> None:
-        """Give control back, or one's part in it."""
-        try:
-            await super().unstage()
-        finally:
-            await self._let_go()
+        """End what is in progress, and give control back, or one's part in it."""
+        async with self._staging:
+            try:
+                await self._end_work()
+                await super().unstage()
+            finally:
+                if self.is_held:
+                    self.is_held = False
+                    await self.link.give_back()
 
-    async def _let_go(self) -> None:
-        if self._is_held:
-            self._is_held = False
-            await self.link.give_back()
+    def _begin_work(self) -> None:
+        """Forget what was before."""
+
+    async def _end_work(self) -> None:
+        """End what is in progress."""

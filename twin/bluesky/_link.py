@@ -135,8 +135,6 @@ class SpmLink:
         """
         async with self._taking:
             if self._holders == 0:
-                # Others may have moved the tip meanwhile.
-                self.targets.clear()
                 lease = self.microscope.control(self._purpose, wait=self._wait)
                 try:
                     await self.call(self._control.enter_context, lease)
@@ -150,6 +148,7 @@ class SpmLink:
         async with self._taking:
             self._holders -= 1
             if self._holders == 0:
+                # From now on others may move the tip.
                 self.targets.clear()
                 await self.call(self._control.close)
 

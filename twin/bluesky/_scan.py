@@ -6,7 +6,6 @@ from typing import Any
 
 from bluesky.protocols import Reading, StreamAsset, WritesStreamAssets
 from event_model import DataKey
-from ophyd_async.core import AsyncStatus
 
 from twinscope.bluesky import _documents
 from twinscope.bluesky._detector import SpmDetector
@@ -28,10 +27,8 @@ class SpmScan(SpmDetector[ScanRequest], WritesStreamAssets):
     _count = 0
     _reported: Outcome | None = None
 
-    @AsyncStatus.wrap
-    async def stage(self) -> None:
-        """Take control; see :meth:`SpmDevice.stage`."""
-        await super().stage()
+    def _begin_work(self) -> None:
+        super()._begin_work()
         self._count = 0
         self._reported = None
 

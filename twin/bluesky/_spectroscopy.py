@@ -52,8 +52,10 @@ class SpmSpectroscopy(SpmDetector[SpectroscopyRequest]):
         x, y = np.array(request.positions).T
         arrays = {swept.name: swept.values, "x": x, "y": y}
         arrays |= {name: data.values for name, data in outcome.measurement.items()}
+        # Lists: not every consumer stores arrays of two dimensions.
         readings = {
-            f"{self.name}-{name}": Reading(value=values, timestamp=outcome.ended) for name, values in arrays.items()
+            f"{self.name}-{name}": Reading(value=values.tolist(), timestamp=outcome.ended)
+            for name, values in arrays.items()
         }
         return await super().read() | readings
 

@@ -40,7 +40,8 @@ class _AxisLogic(MovableLogic[float]):
             await self.setpoint.set(new_position, timeout=limit)
         except TimeoutError as exc:
             raise TimeoutError(
-                f"{self.readback.name} was not at {new_position:.6g} m within {limit:.3g} s: the tip was stopped on its way"
+                f"{self.readback.name} was not at {new_position:.6g} m within {limit:.3g} s: the tip was stopped on its"
+                " way"
             ) from exc
 
 
