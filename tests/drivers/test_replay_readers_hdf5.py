@@ -103,6 +103,20 @@ def test_axes_in_another_unit_order_and_direction(tmp_path: Path) -> None:
     np.testing.assert_allclose([image.frame.size, image.frame.center], [(6e-9, 2e-9), (2e-9, 0.5e-9)])
 
 
+def test_only_a_metre_that_cannot_be_is_corrected(tmp_path: Path) -> None:
+    path = tmp_path / "image.h5"
+    metres, degrees = [axis("x", 3), axis("y", 2)], [axis("x", 3, "deg"), axis("y", 2, "deg")]
+    shown = [("AmplitudeRetrace", "V", metres), ("PhaseTrace", "m", degrees), ("Phase", "m", metres)]
+    datasets = [{"values": write.ramp(3, 2), "quantity": q, "units": unit, "axes": axes} for q, unit, axes in shown]
+    write.nsid(path, datasets)
+    recording = read_recording(path)
+    assert [image.unit for image in recording.images] == ["V", "deg", "m"]
+    assert len({image.frame for image in recording.images}) == 1
+    write.nsid(path, [{"values": write.ramp(3, 2), "quantity": "Phase", "units": "deg", "axes": degrees}])
+    with pytest.raises(StoreError, match="is in 'deg', expected a length"):
+        read_recording(path)
+
+
 def test_stacks_are_time_series(tmp_path: Path) -> None:
     path = tmp_path / "stack.h5"
     stack = np.arange(24.0).reshape(2, 3, 4)

@@ -6,17 +6,17 @@ from twinscope.requests import ScanFrame
 
 
 def frame_of(positions: np.ndarray, pixels: tuple[int, int]) -> ScanFrame | None:
-    """Return the frame of which positions are the middles of the cells; None when they are no such grid.
+    """Return the frame of which positions are the middles of the cells; None when they are no such grid, or not all.
 
     Parameters
     ----------
     positions
-        Shape (nx * ny, 2), in m, row by row from the bottom left.
+        Shape (positions, 2), in m, row by row from the bottom left.
     pixels
-        nx and ny, each 2 or more unless the result is None.
+        How many there are in a row, and how many rows.
     """
     nx, ny = pixels
-    if nx < 2 or ny < 2:
+    if nx < 2 or ny < 2 or len(positions) != nx * ny:
         return None
     grid = positions.reshape(ny, nx, 2)
     along = (grid[0, -1] - grid[0, 0]) / (nx - 1)

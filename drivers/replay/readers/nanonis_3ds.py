@@ -76,17 +76,12 @@ def _records(path: Path, contents: Contents, data: bytes, expected: int, length:
 def _place(header: Header, parameters: dict[str, np.ndarray], pixels: tuple[int, int]) -> tuple[ScanFrame, np.ndarray]:
     """Frame of the grid, and the positions of all its spectra: those that were recorded, or else those of the frame."""
     x, y, width, height, angle = header.numbers("Grid settings", count=5, separator=";")
-    count = pixels[0] * pixels[1]
-    recorded = [parameters.get(name, np.full(0, np.nan)) for name in ("X (m)", "Y (m)")]
-    if all(len(values) and np.isfinite(values).all() for values in recorded):
-        positions = np.stack(recorded, axis=-1)
-        measured = frame_of(positions, pixels) if len(positions) == count else None
-        if measured is not None:
-            return measured, positions
-    else:
-        positions = np.zeros((0, 2))
-    frame = ScanFrame(size=(width, height), center=(x, y), angle=-angle)
-    return frame, positions if len(positions) else np.array(frame.grid(pixels))
+    missing = np.full(len(next(iter(parameters.values()))), np.nan)
+    recorded = np.stack([parameters.get(name, missing) for name in ("X (m)", "Y (m)")], axis=-1)
+    known = bool(np.isfinite(recorded).all())
+    measured = frame_of(recorded, pixels) if known else None
+    frame = measured or ScanFrame(size=(width, height), center=(x, y), angle=-angle)
+    return frame, recorded if known else np.array(frame.grid(pixels))
 
 
 def _add_maps(contents: Contents, parameters: dict[str, np.ndarray], frame: ScanFrame, pixels: tuple[int, int]) -> None:

@@ -20,7 +20,9 @@ from twinscope.drivers.replay.readers.hdf5 import HdfAxis, attribute, axes_of, c
 from twinscope.drivers.replay.readers.names import Names, split_direction
 from twinscope.drivers.replay.readers.options import ReadingOptions
 from twinscope.drivers.replay.readers.sweeps import spectrum_channel, swept_signal
+from twinscope.drivers.replay.readers.units import SiUnit, si_unit
 from twinscope.drivers.replay.recording import RecordedImage, RecordedSpectra
+from twinscope.errors import StoreError
 from twinscope.requests import ScanFrame
 
 # Datasets that one file may have.
@@ -117,10 +119,10 @@ class _Dataset:
             self._contents.warn(f"{dataset.name} is left out: its axes are {described}, expected an image or spectra")
 
     def _right_unit(self, keep_units: bool) -> str:
-        """Return the unit of the values; files made from those of Asylum instruments say "m" of what is none."""
+        """Return the unit of the values: files made from those of Asylum instruments say "m" where they know none."""
         said = attribute(self._dataset, "units")
         right = asylum.unit_of(self._quantity)
-        if keep_units or right is None or said == right:
+        if keep_units or right is None or said != "m" or right == "m":
             return said
         self._contents.warn(f"the unit of {self._quantity!r} is {said!r} in the file: it was corrected to {right!r}")
         return right
@@ -198,20 +200,35 @@ class _Dataset:
 
     def _positions(self, axis: HdfAxis) -> tuple[np.ndarray, float]:
         """Positions along an axis in m, from the smallest, and their distance."""
-        unit = axis.unit
-        if self._contents.to_si(axis.name, unit, axis.values)[0] != "m":
-            self._contents.warn(
-                f"the unit of the axis {axis.name!r} of {self._quantity!r} is {unit!r} in the file: it was corrected"
-                " to 'm'"
-            )
-            unit = "m"
-        _, values = self._contents.to_si(axis.name, unit, axis.values)
-        values = values[:: _step(axis)]
+        values = axis.values[:: _step(axis)] * self._lateral_unit(axis).factor
         step = float(values[-1] - values[0]) / (len(values) - 1) if len(values) > 1 else 0.0
         ideal = values[0] + step * np.arange(len(values))
         if not step > 0 or not np.allclose(values, ideal, rtol=0, atol=0.01 * step):
             raise damaged(self._path, f"the axis {axis.name!r} of {self._dataset.name} is not equidistant")
         return values, step
+
+    def _lateral_unit(self, axis: HdfAxis) -> SiUnit:
+        """Return the unit of a spatial axis; files made from those of Asylum instruments give axes that of the values.
+
+        Raises
+        ------
+        StoreError
+            When it is no length.
+        """
+        unit = si_unit(axis.unit)
+        if unit.name == "m":
+            return unit
+        if asylum.unit_of(self._quantity) is None:
+            raise StoreError(
+                f"{self._path} cannot be replayed: the axis {axis.name!r} of {self._quantity!r} is in {axis.unit!r},"
+                " expected a length",
+                path=str(self._path),
+            )
+        self._contents.warn(
+            f"the unit of the axis {axis.name!r} of {self._quantity!r} is {axis.unit!r} in the file: it was corrected"
+            " to 'm'"
+        )
+        return SiUnit("m")
 
 
 def _step(axis: HdfAxis) -> int:

@@ -8,7 +8,6 @@ from twinscope.capabilities import Channel
 from twinscope.drivers.replay.readers.contents import Contents, check_size, damaged, file_size, foreign
 from twinscope.drivers.replay.readers.options import ReadingOptions
 from twinscope.drivers.replay.recording import RecordedImage, RecordedSpectra
-from twinscope.errors import StoreError
 from twinscope.requests import request_from_dict
 from twinscope.results import Measurement, Profile, Scan, Spectrum, recorded_name
 from twinscope.storage.store import describe, load
@@ -40,19 +39,14 @@ def read(path: Path, options: ReadingOptions) -> Contents:
 def _load(path: Path) -> Scan | Profile | Spectrum:
     """Load a measurement, after a look at how large it says that it is."""
     size = file_size(path)
-    metadata, _ = describe(path)
     with foreign(path, "twinscope"):
+        metadata, _ = describe(path)
         request = request_from_dict(metadata["kind"], metadata["request"])
         shape = (request.trace_count, len(metadata["channels"]), request.trace_length)
         check_size(path, shape, 4)
         if np.prod(shape) * 4 > size:
             raise damaged(path, f"it says that it holds traces of the shape {shape}, but has only {size} bytes")
-    try:
         return load(path)
-    except StoreError:
-        raise
-    except Exception as exc:
-        raise damaged(path, str(exc)) from exc
 
 
 def _channels(measurement: Measurement) -> tuple[Channel, ...]:
