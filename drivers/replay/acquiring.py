@@ -1,5 +1,6 @@
 """Measuring a recording, trace by trace: several traces at once, ahead of their time."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # Samples that are made at once, and steps of the z-controller: a stop has to wait for them.
 _SAMPLES = 2**15
 _STEPS = 2**18
+# Seconds that may be spent on where the tip really is before some traces are measured.
+_PLANNING = 0.05
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,11 @@ class _Traces:
         self._around = surroundings
 
     def ways(self, first: int, start: float, piezos: "Piezos | None") -> Iterator[_Way]:
-        """Yield them one after the other."""
-        around = self._around
+        """Yield them one after the other, as many as there is time for."""
+        around, begin = self._around, time.monotonic()
         for number in range(first, self.request.trace_count):
+            if number > first and time.monotonic() - begin > _PLANNING:
+                return
             motion = motion_of(self.request, number, around.height, around.speeds)
             x, y, rise, piezos = around.overlay.follow(motion, start, piezos)
             yield _Way(number, motion, start, x, y, rise, piezos)

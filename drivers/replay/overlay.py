@@ -117,7 +117,12 @@ class Overlay:
 
 def _positioning(realism: Realism, seed: int, reach: float) -> "Positioning":
     """Import what needs JAX, which nobody else does."""
+    import_optional("platformdirs", "simulator")
+    # Before JAX is.
+    from twinscope.drivers.common import jax_setup
+
     import_optional("jax", "simulator")
     from twinscope.drivers.common.positioning import Positioning
 
+    jax_setup.keep_compiled_code()
     return Positioning(realism, seed, reach)

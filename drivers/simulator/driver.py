@@ -9,10 +9,10 @@ import numpy as np
 
 from twinscope.capabilities import ACQUISITIONS, Capabilities
 from twinscope.drivers.base import TraceSink
+from twinscope.drivers.common import jax_setup
 from twinscope.drivers.common.motion import Motion, motion_of
 from twinscope.drivers.common.realism import realism_from_option
 from twinscope.drivers.common.units import ANGSTROM
-from twinscope.drivers.simulator import jax_setup
 from twinscope.drivers.simulator.description import describe
 from twinscope.drivers.simulator.exact import Measured, add_noise, exact_traces, is_exact
 from twinscope.drivers.simulator.head import Head

@@ -1,10 +1,12 @@
 """The replay driver: what it can do, how it moves, takes time, plays series and spectra, and what it refuses."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from tests.drivers._replayed import image, places, ramps, replay, spectra
 from twinscope.drivers.base import Driver
 from twinscope.drivers.registry import create
 from twinscope.drivers.replay import Replay
+from twinscope.drivers.replay.feedback import Feedback
+from twinscope.drivers.replay.overlay import APPLIED
 from twinscope.drivers.replay.spectra import branches_of
+from twinscope.drivers.replay.tip import TipShape
 from twinscope.errors import (
     ConfigurationError,
     DriverError,
@@ -86,6 +91,20 @@ def test_it_reads_the_present_place() -> None:
     assert (driver.read().tip, driver.read().position.z) == (TipState.IN_RANGE, 0.0)
     driver.close()
     driver.close()
+
+
+def test_its_page_has_every_option_with_its_default() -> None:
+    page = (Path(__file__).resolve().parent.parent.parent / "docs" / "replay.md").read_text()
+    table = {row[0]: row[1] for row in re.findall(r"^\| `(\w+)`[^|]*\| ?([^|]*?) ?\|", page, re.MULTILINE)}
+    for option in Replay.options_type.describe():
+        assert f"`{option.name}`" in page, option.name
+        default = {None: "none", 2**30: "1 GiB"}.get(option.default, str(option.default))
+        # Both speeds stand in one row.
+        row = "lateral_speed" if option.name == "vertical_speed" else option.name
+        assert option.required or default in table[row], f"{option.name}: {default}"
+    for cls in (TipShape, Feedback):
+        assert {field.name for field in fields(cls)} <= set(table)
+    assert all(f"`{name}`" in page for name in APPLIED)
 
 
 # ---------------------------------------------------------------------- time
