@@ -25,7 +25,10 @@ REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 SERVED = ("status", "watch", "scan", "find", "jobs", "events", "stop", "acknowledge", "withdraw", "approach")
 RUNNABLE = (*SERVED, "simulate", "drivers", "info", "export", "journal", "keys")
 # What the server of a page is started with.
-SERVERS = {"network.md": ("--sample", "ptcda", "--keys", "twinscope-keys")}
+SERVERS = {
+    "nanonis.md": ("--sample", "ptcda", "--nanonis"),
+    "network.md": ("--sample", "ptcda", "--keys", "twinscope-keys"),
+}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

@@ -1,12 +1,14 @@
 """The Nanonis gateway in front of an instrument that records where its tip is: what each command does."""
 
 import logging
+import re
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -763,3 +765,17 @@ def test_no_thread_is_left_behind(bench) -> None:
     until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("nanonis")])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 1)
+
+
+# ---------------------------------------------------------------------- what is said about it
+
+
+def test_the_page_lists_exactly_the_commands_that_are_carried_out() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "nanonis.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+` ?)+) \|", page, re.MULTILINE)
+    listed = [f"{module}.{command}" for module, text in rows for command in re.findall(r"`(\w+)`", text)]
+    assert sorted(listed) == sorted(HANDLERS)
+
+
+def test_every_handler_is_that_of_a_command_of_the_protocol() -> None:
+    assert set(HANDLERS) <= set(COMMANDS)
