@@ -278,6 +278,20 @@ def test_a_process_that_has_ended_meanwhile_is_started_again(tmp_path: Path) -> 
     assert attempt(tmp_path / "image.h5", {}) is None
 
 
+def test_a_process_without_work_ends_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nsid(tmp_path / "image.h5")
+    waiting = trial._Trial()
+    monkeypatch.setattr(trial, "_TRIAL", waiting)
+    monkeypatch.setattr(
+        trial, "_PROGRAM", "from twinscope.drivers.replay.readers import trial; trial._IDLE = 0.5; trial.serve()"
+    )
+    assert attempt(tmp_path / "image.h5", {}) is None
+    assert waiting._process is not None
+    assert waiting._process.wait(timeout=30) == 0
+    assert attempt(tmp_path / "image.h5", {}) is None
+    waiting.end()
+
+
 def test_a_damaged_heap_over_which_hdf5_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(trial, "_PATIENCE", 1.5)
     path = tmp_path / "image.h5"

@@ -121,7 +121,8 @@ def read_directly(path: Path, format: str | None, options: Mapping[str, Any]) ->
         # A frame without size, for example.
         raise damaged(path, exc.message) from exc
     if not contents.images and not contents.spectra:
-        raise StoreError(f"{path} holds neither images nor spectra: {'; '.join(contents.warnings) or 'it is empty'}")
+        why = "; ".join(contents.warnings) or f"the format {name!r} knows nothing that is in it"
+        raise StoreError(f"{path} holds neither images nor spectra: {why}", path=str(path))
     return Recording(
         title=path.stem,
         source=path,
