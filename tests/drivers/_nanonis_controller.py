@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from tests.drivers._acquiring import Sink
+from twinscope.drivers.nanonis import Nanonis
 from twinscope.nanonis_protocol import COMMANDS, HEADER_SIZE, decode_request_header, encode_response
+from twinscope.requests import PathRequest, ScanRequest, SpectroscopyRequest
 
 Fault = Callable[[socket.socket, str, bytes], None]
 """Does something else than to send an answer."""
@@ -292,6 +295,25 @@ def _take(connected: socket.socket, size: int) -> bytes:
             raise EOFError
         data += piece
     return data
+
+
+# ---------------------------------------------------------------------- a driver for it
+
+
+def quick(controller: ScriptedController, **options: Any) -> Nanonis:
+    """Make a driver that is not open yet, and does not take its time."""
+    fast = {"vertical_speed": 1e-6, "lateral_speed": 1e-6, "timeout": 1.0, "motor": True, "ports": controller.ports}
+    return Nanonis(**fast | options)
+
+
+def acquire(driver: Nanonis, request: ScanRequest | SpectroscopyRequest | PathRequest) -> np.ndarray:
+    """Acquire to the end; traces (traces, channels, samples)."""
+    sink = Sink()
+    begin = {"scan": driver.start_scan, "path": driver.start_path, "spectroscopy": driver.start_spectroscopy}
+    begin[request.kind](request, sink)  # type: ignore[operator]
+    while driver.poll():
+        pass
+    return np.array(sink.traces)
 
 
 # ---------------------------------------------------------------------- faults

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.drivers._acquiring import Sink
-from tests.drivers._nanonis_controller import LOSING, REFUSING, Fault, ScriptedController, cut, refusal, silence
+from tests.drivers._nanonis_controller import (
+    LOSING,
+    REFUSING,
+    Fault,
+    ScriptedController,
+    acquire,
+    cut,
+    quick,
+    refusal,
+    silence,
+)
 from twinscope.drivers.nanonis import Nanonis
 from twinscope.errors import DriverError
 from twinscope.requests import PathRequest, ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
@@ -28,9 +38,8 @@ PATH = PathRequest(positions=((0, 0), (1e-9, 0)), channels=("current",), point_t
 
 
 def make(controller: ScriptedController, **options: object) -> Nanonis:
-    fast = {"vertical_speed": 1e-6, "lateral_speed": 1e-6, "motor": True, "withdraw_timeout": TIMEOUT}
-    times = dict.fromkeys(("timeout", "approach_timeout", "motor_timeout", "tip_shaping_timeout"), TIMEOUT)
-    return Nanonis(**fast | times | {"ports": controller.ports} | options)
+    waits = ("timeout", "withdraw_timeout", "approach_timeout", "motor_timeout", "tip_shaping_timeout")
+    return quick(controller, **dict.fromkeys(waits, TIMEOUT) | options)
 
 
 @pytest.fixture
@@ -47,15 +56,6 @@ def driver(controller: ScriptedController) -> Iterator[Nanonis]:
     made.open()
     yield made
     made.close()
-
-
-def acquire(driver: Nanonis, request: ScanRequest | SpectroscopyRequest | PathRequest) -> Sink:
-    sink = Sink()
-    begin = {"scan": driver.start_scan, "path": driver.start_path, "spectroscopy": driver.start_spectroscopy}
-    begin[request.kind](request, sink)  # type: ignore[operator]
-    while driver.poll():
-        pass
-    return sink
 
 
 ACTIONS: dict[str, tuple[Callable[[Nanonis], object], tuple[str, ...]]] = {
