@@ -244,9 +244,7 @@ def test_a_move_can_be_left_alone_and_stopped_from_another_port(bench) -> None:
     b = bench(RampDriver(rate=0.1))
     with b.connect(0) as client, b.connect(1) as other:
         client("FolMe.XYPosSet", x=1e-8, y=0.0, wait_end_of_move=0)
-        # It takes a second; meanwhile nothing else can be begun, and everything be looked at.
-        with pytest.raises(RefusedError, match="busy"):
-            other("Bias.Set", bias_value=1)
+        # It takes a second; meanwhile everything can be looked at.
         assert other("Signals.ValGet", signal_index=BIAS, wait_for_newest_data=0)["signal_value"] == np.float32(0.1)
         other("FolMe.Stop")
         assert other("FolMe.XYPosGet", wait_for_newest_data=0)["x"] == 0
@@ -254,6 +252,19 @@ def test_a_move_can_be_left_alone_and_stopped_from_another_port(bench) -> None:
         until(lambda: b.scope.state().job is not None)
         other("FolMe.Stop")
         assert client.receive("FolMe.XYPosSet")[2].startswith("the move to")
+
+
+def test_a_command_waits_for_a_move_that_nobody_waits_for_but_not_for_a_scan(bench) -> None:
+    b = bench(RampDriver(rate=0.5))
+    with b.connect() as client:
+        client("FolMe.XYPosSet", x=1e-8, y=0.0, wait_end_of_move=0)
+        client("Bias.Set", bias_value=1)
+        assert b.driver.position.x == 1e-8
+        prepare_scan(client)
+        client("Scan.Action", scan_action=0, scan_direction=1)
+        with pytest.raises(RefusedError, match=r"the instrument is busy with .*-scan"):
+            client("Bias.Set", bias_value=2)
+        client("Scan.Action", scan_action=1, scan_direction=1)
 
 
 def test_the_z_controller_is_switched_with_lift_and_delay(bench) -> None:
@@ -356,6 +367,22 @@ def test_a_frame_is_grabbed_in_the_order_in_which_it_was_measured(bench, directi
         np.testing.assert_allclose(backward, [xs[::-1] + 1e-3] * 2, rtol=1e-6)
         own = b.scope.current_acquisition().partial()
         assert np.array_equal(own["at_x"].values[:: 1 if direction else -1], forward["scan_data"])
+
+
+def test_the_buffer_has_the_scans_of_others_too(bench) -> None:
+    b = bench(RampDriver(rate=10))
+    frame = twinscope.ScanFrame(size=(1e-9, 1e-9))
+    with b.connect() as client:
+        with b.scope.control():
+            stack = b.scope.scan(frame=frame, pixels=(4, 3), channels=["at_z"], heights=[2e-9, 1e-9], line_time=0.5)
+            assert client("Scan.StatusGet")["scan_status"] == 1
+            client("Scan.WaitEndOfScan", timeout=-1)
+        data = client("Scan.FrameDataGrab", channel_index=AT_Z, data_direction=1)["scan_data"]
+        assert np.array_equal(data, stack.result()["at_z"].values[1])
+        with pytest.raises(RefusedError, match="no channel 'at_z_backward' was recorded"):
+            client("Scan.FrameDataGrab", channel_index=AT_Z, data_direction=0)
+        with pytest.raises(RefusedError, match="at_x is not recorded by the scan: it records at_z"):
+            client("Scan.FrameDataGrab", channel_index=AT_X, data_direction=1)
 
 
 def test_the_angle_of_a_frame_counts_clockwise(bench) -> None:

@@ -1,5 +1,6 @@
 """What all Nanonis clients share: the instrument, seen as a Nanonis controller."""
 
+import time
 from collections.abc import Callable
 
 from twinscope.capabilities import Capabilities, Limits
@@ -15,6 +16,8 @@ from twinscope.state import FEEDBACK_OFF
 
 # A wait is cut into pieces of this, in s, so that it ends when the client is gone.
 _SLICE = 0.1
+# After so many seconds it is looked again what the instrument can do.
+_OLD = 1.0
 # What a controller has that was not told another.
 CONSTANT_CURRENT = "constant_current"
 
@@ -31,10 +34,6 @@ class Controller:
 
     Attributes
     ----------
-    capabilities
-        What the instrument can do.
-    signals
-        The list of 128 signals.
     settings
         What clients have set.
     tasks
@@ -48,14 +47,30 @@ class Controller:
     def __init__(self, operator: Operator, interlocks: Interlocks) -> None:
         self.operator = operator
         self.interlocks = interlocks
-        self.capabilities = Capabilities.from_dict(operator.look("capabilities"))
-        self.signals = SignalList(self.capabilities)
-        self.settings = Settings(self.capabilities)
+        self._look()
+        self.settings = Settings(self._capabilities)
         self.tasks = Tasks(operator)
         self.scanner = Scanner(operator, self.settings, self.tasks)
-        self.recorder = MoveRecorder(operator, self.signals)
+        self.recorder = MoveRecorder(operator)
         self._mode: str | None = None
         self._started = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the instrument can do; a driver that was made anew may have other limits."""
+        if time.monotonic() - self._looked > _OLD:
+            self._look()
+        return self._capabilities
+
+    @property
+    def signals(self) -> SignalList:
+        """The list of 128 signals."""
+        return self._signals
+
+    def _look(self) -> None:
+        self._looked = time.monotonic()
+        self._capabilities = Capabilities.from_dict(self.operator.look("capabilities"))
+        self._signals = SignalList(self._capabilities)
 
     def wait_for_start(self, meanwhile: Callable[[], None]) -> None:
         """Wait until the driver is open, or has failed: before that nothing is known of the instrument."""

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from twinscope.acquisition import Acquisition
-from twinscope.errors import InterlockError, LeaseError, TwinscopeError
+from twinscope.capabilities import ACQUISITIONS
+from twinscope.errors import BusyError, InterlockError, LeaseError, TwinscopeError
 from twinscope.protocol import Reply
 from twinscope.requests import AcquisitionRequest
 from twinscope.service import Service
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 _LEASE_DURATION = 10.0
 # A wait for a job is cut into pieces of this, in s, so that it can be given up.
 _SLICE = 0.1
+# So long a command waits until a motion is over that is in its way, in s.
+_PATIENCE = 10.0
 _AT_WORK = (Status.MOVING, Status.ACQUIRING, Status.PAUSED)
 
 
@@ -134,7 +137,11 @@ class Operator:
     def acquire(self, request: AcquisitionRequest) -> Acquisition:
         """Begin an acquisition, which goes on when its client is gone."""
         answer = self.command("acquire", kind=request.kind, request=request.to_dict())
-        return Acquisition(self, answer["metadata"], answer["progress"], lambda: self._number)
+        return self._handle(answer)
+
+    def acquisition(self, identifier: str) -> Acquisition:
+        """Return an acquisition by its id, whoever has begun it."""
+        return self._handle(self.look("acquisition", id=identifier))
 
     def job_in_progress(self) -> Mapping[str, Any] | None:
         """Tell how far the job is that the instrument carries out, whoever began it; None when there is none."""
@@ -162,16 +169,34 @@ class Operator:
         if progress["error"] is not None:
             raise TwinscopeError.from_dict(progress["error"])
 
+    def _handle(self, answer: Mapping[str, Any]) -> Acquisition:
+        return Acquisition(self, answer["metadata"], answer["progress"], lambda: self._number)
+
     # ------------------------------------------------------------------ the lease
 
     def _with_lease(self, verb: str, parameters: Mapping[str, Any], *, dry_run: bool) -> Any:
-        number = self._take_lease()
-        try:
-            return self.call(verb, parameters, lease=number, dry_run=dry_run).result
-        except LeaseError:
-            # The next command takes control anew, now that somebody has been told.
-            self._forget(number)
-            raise
+        patient_until = time.monotonic() + _PATIENCE
+        while True:
+            number = self._take_lease()
+            try:
+                return self.call(verb, parameters, lease=number, dry_run=dry_run).result
+            except LeaseError:
+                # The next command takes control anew, now that somebody has been told.
+                self._forget(number)
+                raise
+            except BusyError:
+                # On a Nanonis controller a move that nobody waits for is in nobody's way.
+                if time.monotonic() >= patient_until or not self._wait_for_motion():
+                    raise
+
+    def _wait_for_motion(self) -> bool:
+        """Wait a moment for the end of what is in progress; False when that is an acquisition."""
+        job = self.job_in_progress()
+        if job is not None and job["verb"] in ACQUISITIONS:
+            return False
+        if job is not None:
+            self.look("wait_job", id=job["id"], timeout=_SLICE)
+        return not self._closed.is_set()
 
     def _take_lease(self) -> int:
         with self._lock:

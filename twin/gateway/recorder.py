@@ -18,13 +18,10 @@ class MoveRecorder:
     ----------
     operator
         Who looks at the instrument.
-    signals
-        What is taken from its state.
     """
 
-    def __init__(self, operator: Operator, signals: SignalList) -> None:
+    def __init__(self, operator: Operator) -> None:
         self._operator = operator
-        self._signals = signals
         self._states: deque[InstrumentState] = deque(maxlen=_SAMPLES)
 
     @property
@@ -46,9 +43,9 @@ class MoveRecorder:
         if state.position is not None:
             self._states.append(state)
 
-    def data(self) -> tuple[list[int], np.ndarray]:
-        """Return the indexes of the signals and their values (signals, samples)."""
-        indexes = [self._signals.index_of(signal.name) for signal in self._signals.live()]
+    def data(self, signals: SignalList) -> tuple[list[int], np.ndarray]:
+        """Return the indexes of all signals that can be read, and their values (signals, samples)."""
+        indexes = [signals.index_of(signal.name) for signal in signals.live()]
         states = list(self._states)
-        values = [[self._signals.value(index, state) for state in states] for index in indexes]
+        values = [[signals.value(index, state) for state in states] for index in indexes]
         return indexes, np.array(values, dtype=float).reshape(len(indexes), len(states))

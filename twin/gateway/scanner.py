@@ -74,7 +74,10 @@ class Scanner:
 
     @property
     def current(self) -> Acquisition | None:
-        """The scan in the buffer; None before the first."""
+        """The scan in the buffer, whoever has begun it; None before the first."""
+        job = self._job()
+        if job is not None and (self._latest is None or self._latest.id != job["id"]):
+            self._latest = self._operator.acquisition(job["id"])
         return self._latest
 
     def check(self, frame: Acquisition) -> None:
@@ -102,14 +105,18 @@ class Scanner:
         UnknownChannelError
             When the channel is not recorded.
         """
-        if self._latest is None:
+        scan = self.current
+        if scan is None:
             settings = self._settings.of(ScanSettings)
             _check_recorded(channel, settings.channels)
             return np.full((settings.lines, settings.pixels), np.nan, np.float32), self.direction
-        request = self._latest.request
+        request = scan.request
         assert isinstance(request, ScanRequest)
         _check_recorded(channel, request.channels)
-        values = self._latest.partial()[recorded_name(channel, "forward" if forward else "backward")].values
+        measured = scan.partial()
+        values = measured[recorded_name(channel, "forward" if forward else "backward")].values
+        if request.heights is not None:
+            values = values[_layer_in_progress(request, measured.metadata["traces_done"])]
         lines = values[::-1] if request.slow_direction == "down" else values
         return (lines if forward else lines[:, ::-1]), request.slow_direction
 
@@ -154,3 +161,8 @@ def _check_recorded(channel: str, recorded: tuple[str, ...]) -> None:
             " Scan.BufferSet",
             name=channel,
         )
+
+
+def _layer_in_progress(request: ScanRequest, traces: int) -> int:
+    """Return which image of a stack is measured, or was last, when so many traces are there."""
+    return min(traces // (request.trace_count // request.layers), request.layers - 1)

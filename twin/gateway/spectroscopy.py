@@ -1,5 +1,6 @@
 """What all spectroscopies have in common: their settings, the sweeps that they consist of, and their data."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -24,7 +25,7 @@ class Timing:
 
     z_averaging_time: float = 0.0
     initial_settling_time: float = 0.0
-    maximum_slew_rate: float = 0.0
+    maximum_slew_rate: float = math.inf
     settling_time: float = 0.0
     integration_time: float = _POINT_TIME
     end_settling_time: float = 0.0

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from twinscope.gateway.call import Handler
 from twinscope.gateway.modules import (
+    atom_tracking,
     auto_approach,
     bias,
     bias_spectroscopy,
@@ -28,6 +29,7 @@ from twinscope.gateway.modules import (
 )
 
 _HANDLERS: tuple[Mapping[str, Handler], ...] = (
+    atom_tracking.HANDLERS,
     auto_approach.HANDLERS,
     bias.HANDLERS,
     bias_spectroscopy.HANDLERS,

@@ -1,5 +1,6 @@
 """What the handlers of the two spectroscopies share."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -14,6 +15,7 @@ from twinscope.gateway.spectroscopy import Columns, Plan, Recording, Timing, fla
 from twinscope.gateway.tasks import Task
 
 _UNCHANGED = 0
+_SLEW_RATE = "maximum_slew_rate"
 
 
 def channels_from(call: Call, indexes: np.ndarray) -> tuple[str, ...]:
@@ -59,9 +61,17 @@ def props_told(recording: Recording) -> dict[str, Any]:
 
 def timing_from(given: Mapping[str, Any]) -> Timing:
     """Return the times of a TimingSet."""
-    timing = Timing(**{field.name: _checks.not_negative(field.name, given[field.name]) for field in fields(Timing)})
+    times = [field.name for field in fields(Timing) if field.name != _SLEW_RATE]
+    slew_rate = slew_rate_from(given)
+    timing = Timing(maximum_slew_rate=slew_rate, **{name: _checks.not_negative(name, given[name]) for name in times})
     _checks.positive("settling_time + integration_time", timing.point_time)
     return timing
+
+
+def slew_rate_from(given: Mapping[str, Any]) -> float:
+    """Return the maximum slew rate; infinity is no limit."""
+    rate: float = given[_SLEW_RATE]
+    return rate if rate == math.inf else _checks.not_negative(_SLEW_RATE, rate)
 
 
 def timing_told(timing: Timing) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _set_props(call: Call, given: Mapping[str, Any]) -> None:
     before = call.settings.of(SweeperSettings).recording
     timing = Timing(
         initial_settling_time=_checks.not_negative("initial_settling_time", given["initial_settling_time"]) * _MILLI,
-        maximum_slew_rate=_checks.not_negative("maximum_slew_rate", given["maximum_slew_rate"]),
+        maximum_slew_rate=_recordings.slew_rate_from(given),
         settling_time=_checks.not_negative("settling_time", given["settling_time"]) * _MILLI,
         integration_time=given["period"] * _MILLI if given["period"] else before.timing.integration_time,
     )

@@ -28,7 +28,7 @@ def _clear(call: Call, given: Mapping[str, Any]) -> None:
 
 def _data(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
     del given
-    indexes, values = call.controller.recorder.data()
+    indexes, values = call.controller.recorder.data(call.signals)
     return {"channel_indexes": indexes, "data": values}
 
 
