@@ -4,7 +4,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,14 +13,13 @@ from twinscope.drivers.base import TraceSink
 from twinscope.drivers.common.realism import realism_from_option
 from twinscope.drivers.replay.acquiring import ImageSource, Planned, Source, SpectraSource, Surroundings
 from twinscope.drivers.replay.description import all_channels, describe, details_of, extent_of
+from twinscope.drivers.replay.files import read_files
 from twinscope.drivers.replay.head import RECORDED, Head, is_recorded
 from twinscope.drivers.replay.images import Images, Sheet
 from twinscope.drivers.replay.options import ReplayOptions
 from twinscope.drivers.replay.overlay import Overlay
-from twinscope.drivers.replay.readers import read_recording
-from twinscope.drivers.replay.recording import Recording
 from twinscope.drivers.replay.spectra import Spectra
-from twinscope.errors import ConfigurationError, DriverError, InterlockError, OutOfRangeError, StoreError
+from twinscope.errors import ConfigurationError, DriverError, InterlockError, OutOfRangeError
 from twinscope.requests import AcquisitionRequest, PathRequest, ScanRequest, SpectroscopyRequest
 from twinscope.state import Position, Reading
 
@@ -71,7 +69,7 @@ class Replay:
         self.options = ReplayOptions.from_keywords(options)
         self._loop, tip = self.options.loop, self.options.tip_shape
         realism = realism_from_option(self.options.realism)
-        recordings = _read(self.options)
+        recordings = read_files(self.options)
         self._images = Images(
             recordings,
             self.options.interpolation,
@@ -309,22 +307,3 @@ def _one_way_only(sheet: Sheet, request: ScanRequest | PathRequest) -> list[str]
         for name in request.channels
         if (name, way) not in sheet.series
     ]
-
-
-def _read(options: ReplayOptions) -> Sequence[Recording]:
-    """Read all files."""
-    paths: list[Path] = []
-    for path in (options.file,) if isinstance(options.file, Path) else options.file:
-        paths += sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
-    if not paths:
-        raise ConfigurationError(f"file is {options.file}: expected a recording, there are no files", name="file")
-    for path in paths:
-        if path.is_file() and path.stat().st_size > options.largest_file:
-            raise ConfigurationError(
-                f"{path} has {path.stat().st_size} bytes: expected at most {options.largest_file}, see largest_file",
-                name="largest_file",
-            )
-    try:
-        return [read_recording(path, format=options.format, **dict(options.scale or {})) for path in paths]
-    except StoreError as exc:
-        raise ConfigurationError(exc.message, name="file") from exc

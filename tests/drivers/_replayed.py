@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from twinscope.capabilities import Channel
-from twinscope.drivers.replay import Replay, driver
+from twinscope.drivers.replay import Replay, files
 from twinscope.drivers.replay.recording import RecordedImage, RecordedSpectra, Recording
 from twinscope.requests import ScanFrame, cell_middles
 
@@ -48,9 +48,9 @@ def spectra(
     )
 
 
-def replay(images: Sequence[RecordedImage] = (), curves: Sequence[RecordedSpectra] = (), **options: object) -> Replay:
-    """Return a driver that replays this instead of what is in a file."""
-    recording = Recording(
+def recording(images: Sequence[RecordedImage] = (), curves: Sequence[RecordedSpectra] = ()) -> Recording:
+    """What a file would hold."""
+    return Recording(
         title="made",
         source=Path("made.h5"),
         format="made",
@@ -59,6 +59,16 @@ def replay(images: Sequence[RecordedImage] = (), curves: Sequence[RecordedSpectr
         spectra=tuple(curves),
         warnings=("it was made for a test",),
     )
+
+
+def replay(images: Sequence[RecordedImage] = (), curves: Sequence[RecordedSpectra] = (), **options: object) -> Replay:
+    """Return a driver that replays this instead of what is in a file."""
+    return replay_files([recording(images, curves)], **options)
+
+
+def replay_files(recordings: Sequence[Recording], **options: object) -> Replay:
+    """Return a driver that replays several recordings instead of what is in files."""
+    waiting = iter(recordings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "read_recording", lambda path, **how: recording)
-        return Replay(**({"file": "made.h5"} | options))
+        patch.setattr(files, "read_recording", lambda path, **how: next(waiting))
+        return Replay(**({"file": [f"made{number}.h5" for number in range(len(recordings))]} | options))

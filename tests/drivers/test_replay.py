@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from tests.drivers._acquiring import Sink, acquire, start
-from tests.drivers._replayed import image, places, ramps, replay, spectra
+from tests.drivers._replayed import image, places, ramps, recording, replay, replay_files, spectra
 from twinscope.drivers.base import Driver
 from twinscope.drivers.registry import create
 from twinscope.drivers.replay import Replay
 from twinscope.drivers.replay.feedback import Feedback
 from twinscope.drivers.replay.overlay import APPLIED
+from twinscope.drivers.replay.recording import Recording
 from twinscope.drivers.replay.spectra import branches_of
 from twinscope.drivers.replay.tip import TipShape
 from twinscope.errors import (
@@ -118,14 +119,6 @@ def test_lines_and_ways_take_their_time() -> None:
     # The turn to the next line takes less than a pixel at this speed.
     lines = 6 * 2 * 0.5 + 5 * max(SMALL.size[1] / 6 / 1e-7 - 0.5 / 8, 0)
     assert driver.read().time == pytest.approx(way + lines, rel=1e-6)
-
-
-def test_times_do_not_depend_on_the_clock() -> None:
-    fast, slow = (replay(ramps(FRAME, SHAPE), clock=clock) for clock in ("accelerated", 1e4))
-    for driver in (fast, slow):
-        acquire(driver, scan(line_time=0.1))
-    assert fast.read().time <= slow.read().time
-    assert slow.read().time - fast.read().time < 1e4 * 5
 
 
 def test_a_real_clock_gives_line_by_line() -> None:
@@ -293,15 +286,41 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 def test_files_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="the option file is missing"):
         Replay()
-    with pytest.raises(ConfigurationError, match="there are no files"):
+    with pytest.raises(ConfigurationError, match="there are none"):
         Replay(file=tmp_path)
     with pytest.raises(ConfigurationError, match="nothing"):
         create("replay", file=str(tmp_path / "nothing.sxm"))
+    (tmp_path / "notes.txt").write_text("no recording")
+    with pytest.raises(ConfigurationError, match=r"there are none: notes.txt are none"):
+        Replay(file=tmp_path)
     (tmp_path / "large.sxm").write_bytes(b":NANONIS_VERSION:" + b"0" * 1000)
     with pytest.raises(ConfigurationError, match="has 1017 bytes: expected at most 1000"):
         Replay(file=tmp_path / "large.sxm", largest_file=1000)
     with pytest.raises(ConfigurationError, match=r"large.sxm"):
         Replay(file=[tmp_path / "large.sxm"])
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    (tmp_path / "readme.txt").write_text("how it was made")
+    (tmp_path / "older").mkdir()
+    for number in (2, 0, 1):
+        tifffile.imwrite(tmp_path / f"frame{number}.tif", np.full((4, 4), number, np.float32))
+    scale = {"size": 1e-6, "channel": "number"}
+    driver = Replay(file=tmp_path, scale=scale, series_interval=2.0)
+    assert driver.capabilities().settings["file"] == ["frame0.tif", "frame1.tif", "frame2.tif"]
+    assert "readme.txt is left out: it is none of the formats" in str(driver.capabilities().settings["warnings"])
+    assert numbers(driver, 7, 1.0) == [0, 0, 1, 1, 2, 2, 0]
+
+
+def test_recordings_of_one_frame_follow_each_other() -> None:
+    def part(*values: float) -> Recording:
+        return recording(
+            image("number", np.full((4, 4), value), FRAME, unit="1", time=time, line_time=0.25)
+            for time, value in enumerate(values)
+        )
+
+    assert numbers(replay_files([part(0, 1), part(2, 3, 4)]), 6, 1.0) == [0, 1, 2, 3, 4, 0]
 
 
 def test_files_that_do_not_belong_together_are_refused() -> None:

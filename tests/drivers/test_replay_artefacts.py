@@ -224,6 +224,7 @@ def test_over_a_hole_the_loop_waits() -> None:
     np.testing.assert_allclose(heights[2, 1:], [2.0, 2.0, 1.0, 1.0, 1.0])
 
 
+@settings(deadline=None)
 @given(samples=st.integers(1, 30), steps=st.integers(1, 90))
 def test_steps_and_samples_share_the_same_time(samples: int, steps: int) -> None:
     line = np.linspace(0, 1, samples)[None]

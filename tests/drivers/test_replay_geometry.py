@@ -70,6 +70,7 @@ def test_the_frame_of_the_recording_gives_its_pixels(interpolation: str) -> None
     np.testing.assert_allclose(traces[:, 0], data, rtol=1e-12)
 
 
+@settings(deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 6), st.integers(1, 6)),
     x=st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=20),
@@ -188,6 +189,7 @@ def test_the_limits_are_the_rectangle_around_the_recording_and_the_margin() -> N
         np.testing.assert_allclose(found, [*(low - margin), *(high + margin)])
 
 
+@settings(deadline=None)
 @given(angle=angles, along=st.floats(-2, 2), across=st.floats(-2, 2))
 def test_inside_is_what_turned_coordinates_say(angle: float, along: float, across: float) -> None:
     frame = ScanFrame(size=(2.0, 1.0), center=(5.0, 7.0), angle=angle)
