@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -444,6 +445,28 @@ def test_commands_bring_the_tip_away_and_back(engine, link) -> None:
 # ---------------------------------------------------------------------- pause, abort, failure
 
 
+def test_a_frame_tells_how_far_it_is(engine, held) -> None:
+    link, driver = held
+    scan = made(SpmScan(link, LONG), "scan")
+    updates: list[dict[str, Any]] = []
+
+    def watch(**update: Any) -> None:
+        updates.append(update)
+        if update["current"] == 5:
+            driver.holds_at = None
+
+    @bpp.stage_decorator([scan])
+    def plan() -> Any:
+        status = yield from bps.trigger(scan, group="frame")
+        status.watch(watch)
+        yield from bps.wait("frame")
+
+    engine(plan())
+    assert {(update["name"], update["initial"], update["target"]) for update in updates} == {("scan", 0, 10)}
+    assert {5, 10} <= {update["current"] for update in updates}
+    assert updates[-1]["fraction"] == 1.0
+
+
 LONG = ScanRequest(frame=ScanFrame(size=(2e-9, 1e-9)), pixels=(4, 10), channels=("at_x",), line_time=0.01)
 
 
@@ -473,8 +496,9 @@ def test_a_pause_of_the_engine_pauses_the_frame_which_then_goes_on(engine, docum
     assert is_free(link)
 
 
-def test_after_a_pause_a_frame_of_other_settings_is_taken_anew(engine, documents, held) -> None:
-    """Between two checkpoints there are two frames: going back to the first, its place is measured again."""
+@pytest.mark.parametrize("changed", ["place", "request"])
+def test_after_a_pause_a_frame_of_other_settings_is_taken_anew(changed, engine, documents, held) -> None:
+    """Between two checkpoints there are two frames: going back to the first, that one is measured again."""
     link, driver = held
     stage = made(SpmStage(link), "stage")
     scan = made(SpmScan(link, LONG, follow=True), "scan")
@@ -483,8 +507,11 @@ def test_after_a_pause_a_frame_of_other_settings_is_taken_anew(engine, documents
     @bpp.run_decorator()
     def plan() -> Any:
         yield from bps.checkpoint()
-        for x in (1e-9, 2e-9):
-            yield from bps.mv(stage.x, x)
+        for number in (1, 2):
+            if changed == "place":
+                yield from bps.mv(stage.x, number * 1e-9)
+            else:
+                yield from bps.prepare(scan, {"frame": {"size": (1e-9, 1e-9), "center": (number * 1e-9, 0)}}, wait=True)
             yield from bps.trigger(scan, wait=True)
         yield from bps.create()
         yield from bps.read(scan)
@@ -497,8 +524,10 @@ def test_after_a_pause_a_frame_of_other_settings_is_taken_anew(engine, documents
     thread.join()
     driver.holds_at = None
     engine.resume()
-    kinds = [call[1] for call in driver.calls if call[0] in ("move_to", "start")]
-    assert kinds == [step for x in (1e-9, 2e-9, 1e-9, 2e-9) for step in (x, "scan", x)]
+    assert driver.frames == 4
+    if changed == "place":
+        kinds = [call[1] for call in driver.calls if call[0] in ("move_to", "start")]
+        assert kinds == [step for x in (1e-9, 2e-9, 1e-9, 2e-9) for step in (x, "scan", x)]
     assert documents.arrays("scan-at_x")[0].mean() == pytest.approx(2e-9, rel=1e-3)
 
 
@@ -676,6 +705,8 @@ def test_a_request_that_cannot_be_carried_out_changes_nothing(engine, link) -> N
             engine(bps.prepare(scan, wrong, wait=True))
         assert isinstance(failed.value.__cause__, InvalidRequestError)
     assert scan.request == REQUEST
+    with pytest.raises(InvalidRequestError, match="'taste'"):
+        SpmScan(link, replace(REQUEST, channels=("taste",)), follow=True)
     with pytest.raises(InvalidRequestError, match="expected a SpectroscopyRequest"):
         SpmSpectroscopy(link, REQUEST)
     with pytest.raises(InvalidRequestError, match="nothing to read"):
@@ -719,21 +750,35 @@ def ramp_server(serve: Callable[..., Any]) -> Any:
     return serve("--driver", "tests.conftest:RampDriver", PYTHONPATH=root)
 
 
-def test_a_server_in_a_process_of_its_own_and_two_engines(engine, documents, ramp_server) -> None:
+def test_of_two_engines_at_a_server_one_has_the_instrument(engine, documents, ramp_server) -> None:
     mine, theirs = SpmLink(ramp_server.uri, purpose="grid"), SpmLink(twinscope.connect(ramp_server.uri))
+    stage = made(SpmStage(mine), "stage")
+    scan = made(SpmScan(mine, REQUEST, follow=True), "scan")
+    other = made(SpmScan(theirs, REQUEST), "other")
+    second_engine = RunEngine(context_managers=[])
+    tried = threading.Event()
+
+    def plan() -> Any:
+        while not tried.is_set():
+            yield from bps.sleep(0.01)
+        yield from bps.null()
+
     try:
-        stage = made(SpmStage(mine), "stage")
-        scan = made(SpmScan(mine, REQUEST, follow=True), "scan")
-        other = made(SpmScan(theirs, REQUEST), "other")
+        thread, errors = in_thread(engine, bpp.stage_wrapper(plan(), [scan, stage]))
+        until(lambda: theirs.microscope.state().lease is not None)
+        with pytest.raises(FailedStatus) as failed:
+            second_engine(bp.count([other]))
+        tried.set()
+        thread.join()
+        assert isinstance(failed.value.__cause__, LeaseError)
+        assert "(grid)" in str(failed.value.__cause__)
+        assert not errors
         engine(bp.grid_scan([scan], stage.y, 0, 1e-8, 2, stage.x, 0, 1e-8, 2, snake_axes=True))
         assert len(documents.arrays("scan-at_x")) == 4
-        with mine.microscope.control("by hand"), pytest.raises(FailedStatus) as failed:
-            engine(bp.count([other]))
-        assert isinstance(failed.value.__cause__, LeaseError)
-        assert "by hand" in str(failed.value.__cause__)
-        engine(bp.count([other]))
+        second_engine(bp.count([other]))
         assert is_free(mine)
     finally:
+        tried.set()
         mine.close()
         theirs.close()
 

@@ -3,7 +3,7 @@
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from bluesky.protocols import Preparable, Reading, Triggerable
 from event_model import DataKey
@@ -12,13 +12,10 @@ from ophyd_async.core import AsyncPausable, AsyncStatus, WatchableAsyncStatus, W
 from twinscope import _checks
 from twinscope.bluesky import _documents
 from twinscope.bluesky._device import SpmDevice
-from twinscope.bluesky._frame import STAY, WITHDRAW, Frame, Outcome
+from twinscope.bluesky._frame import STAY, WITHDRAW, Frame, Outcome, RequestT
 from twinscope.bluesky._link import SpmLink
 from twinscope.errors import InvalidRequestError, LeaseError
-from twinscope.requests import ScanRequest, SpectroscopyRequest
 from twinscope.state import Position
-
-RequestT = TypeVar("RequestT", ScanRequest, SpectroscopyRequest)
 
 
 class SpmDetector(SpmDevice, Triggerable, Preparable, AsyncPausable, Generic[RequestT]):
@@ -71,7 +68,7 @@ class SpmDetector(SpmDevice, Triggerable, Preparable, AsyncPausable, Generic[Req
         self._follow = _checks.flag("follow", follow)
         self._on_abort = _checks.choice("on_abort", on_abort, (WITHDRAW, STAY))
         self._on_lease_loss = on_lease_loss
-        self._frame: Frame | None = None
+        self._frame: Frame[RequestT] | None = None
         self._adopt(request)
 
     # ------------------------------------------------------------------ preparing
@@ -94,8 +91,11 @@ class SpmDetector(SpmDevice, Triggerable, Preparable, AsyncPausable, Generic[Req
     def _adopt(self, request: object) -> None:
         if not isinstance(request, self._request_type):
             raise InvalidRequestError(f"the request is {request!r}: expected a {self._request_type.__name__}")
-        if not self._follow:
+        if self._follow:
             # Where the stage will be, nobody knows yet.
+            for channel in request.channels:
+                self.link.capabilities.channel(channel)
+        else:
             self.link.capabilities.check_request(request)
         self.request: RequestT = request
         self._prepared = time.time()
@@ -128,13 +128,13 @@ class SpmDetector(SpmDevice, Triggerable, Preparable, AsyncPausable, Generic[Req
                 f"{self.name} is {'connected as a mock' if self.is_mock else 'not staged'}: it takes data only while it"
                 " is staged, see bluesky.preprocessors.stage_decorator"
             )
-        if self._frame is None or not self._frame.rejoin():
+        if self._frame is None or not self._frame.rejoin(self.request):
             self._frame = Frame(
                 self.link,
-                self._request_at,
+                self.request,
+                self._moved if self._follow else None,
                 on_abort=self._on_abort,
                 on_lease_loss=self._on_lease_loss,
-                returns=self._follow,
             )
         async for update in self._frame.updates(self.name):
             yield update
@@ -148,10 +148,6 @@ class SpmDetector(SpmDevice, Triggerable, Preparable, AsyncPausable, Generic[Req
         """Let it go on."""
         if self._frame is not None:
             await self._frame.resume()
-
-    def _request_at(self, place: Position) -> RequestT:
-        """Return the request for a place of the stage."""
-        return self._moved(self.request, place) if self._follow else self.request
 
     @abstractmethod
     def _moved(self, request: RequestT, place: Position) -> RequestT:

@@ -5,17 +5,20 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from ophyd_async.core import WatcherUpdate
 
 from twinscope.acquisition import Acquisition, Progress
 from twinscope.bluesky._link import SpmLink, position_in
 from twinscope.errors import InvalidRequestError, LeaseError
-from twinscope.requests import AcquisitionRequest
+from twinscope.requests import ScanRequest, SpectroscopyRequest
 from twinscope.results import Measurement
 from twinscope.state import Position
 
 log = logging.getLogger(__name__)
+
+RequestT = TypeVar("RequestT", ScanRequest, SpectroscopyRequest)
 
 # How often it is looked how far the acquisition is, in s.
 _INTERVAL = 0.2
@@ -40,21 +43,22 @@ class Outcome:
     ended: float
 
 
-class Frame:
+class Frame(Generic[RequestT]):
     """An acquisition that is begun as soon as the instrument is free.
 
     Parameters
     ----------
     link
         The way to the instrument.
-    request_at
-        Makes the request for the place where the stage has been told to be.
+    request
+        What is to be measured.
+    moved
+        Makes of it what is to be measured when its positions count from where the stage has been told to be; the tip
+        goes back there afterwards. None: they are those of the sample.
     on_abort
         What becomes of the tip when it is given up: "withdraw" or "stay".
     on_lease_loss
         As for :meth:`Microscope.acquire`.
-    returns
-        Whether the tip goes back to that place afterwards.
 
     Attributes
     ----------
@@ -65,20 +69,20 @@ class Frame:
     def __init__(
         self,
         link: SpmLink,
-        request_at: Callable[[Position], AcquisitionRequest],
+        request: RequestT,
+        moved: Callable[[RequestT, Position], RequestT] | None,
         *,
         on_abort: str,
         on_lease_loss: str,
-        returns: bool,
     ) -> None:
         self.outcome: Outcome | None = None
         self._link = link
+        self._request: RequestT = request
         self._targets = dict(link.targets)
         self._acquisition: Acquisition | None = None
-        self._request_at = request_at
+        self._moved: Callable[[RequestT, Position], RequestT] | None = moved
         self._on_abort = on_abort
         self._on_lease_loss = on_lease_loss
-        self._returns = returns
         self._progress: Progress | None = None
         self._is_begun = False
         self._is_interrupted = False
@@ -92,15 +96,16 @@ class Frame:
         """Whether nothing more happens."""
         return self._task.done()
 
-    def rejoin(self) -> bool:
-        """Tell whether a trigger means this frame: it is in progress, or ended during a pause, and nothing was set.
+    def rejoin(self, request: RequestT) -> bool:
+        """Tell whether a trigger means this frame: it is in progress, or ended in a pause, and all is set as it was.
 
         After a pause, a RunEngine triggers once more what it has triggered since the last checkpoint.
         """
         is_wanted = self._is_interrupted or not self.is_over
         has_failed = self.is_over and self.outcome is None
         self._is_interrupted = False
-        return is_wanted and not has_failed and self._targets == self._link.targets
+        is_same = self._request == request and self._targets == self._link.targets
+        return is_wanted and is_same and not has_failed
 
     async def updates(self, name: str) -> AsyncIterator[WatcherUpdate[int]]:
         """Tell how far it is until it is over, and then raise what went wrong; one that was given up just ends."""
@@ -144,7 +149,7 @@ class Frame:
         if not self._task.cancelled():
             error = self._task.exception()
             if isinstance(error, LeaseError):
-                # Whoever has control now, or the server in our stead, has seen to the tip.
+                # Without control, what becomes of it is what `on_lease_loss` says.
                 log.warning("the acquisition could not be aborted: %s", error)
             elif error is not None:
                 raise error
@@ -164,9 +169,8 @@ class Frame:
     async def _measure(self) -> None:
         link = self._link
         place = await link.place()
-        acquisition = await link.call(
-            link.microscope.acquire, self._request_at(place), on_lease_loss=self._on_lease_loss
-        )
+        request = self._request if self._moved is None else self._moved(self._request, place)
+        acquisition = await link.call(link.microscope.acquire, request, on_lease_loss=self._on_lease_loss)
         self._acquisition = acquisition
         if not self._may_go.is_set():
             await self._direct()
@@ -178,7 +182,7 @@ class Frame:
             return
         measurement = await link.call(acquisition.result)
         ended = time.time()
-        if self._returns:
+        if self._moved is not None:
             await self._return_to(place)
         self.outcome = Outcome(acquisition, measurement, ended)
 
