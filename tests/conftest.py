@@ -58,7 +58,12 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with notebooks and files that have slow tests: at the end no worker shall wait for one of them."""
-    slow = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
+    notebooks = [item for item in items if item.path.suffix == ".ipynb"]
+    for notebook in notebooks:
+        notebook.add_marker(pytest.mark.slow)
+        # Twice as long as a test has: it computes a lot, and other files compile beside it.
+        notebook.add_marker(pytest.mark.timeout(600))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
