@@ -31,7 +31,7 @@ CHECKS = (
 """Modules of :mod:`twinscope.conformance.checks`, in the order in which they run."""
 
 SUBJECT = pytest.StashKey[Subject]()
-_HERE = Path(__file__).absolute().parent
+_CHECKS = Path(__file__).absolute().parent / "checks"
 
 
 # ---------------------------------------------------------------------- which tests there are
@@ -57,29 +57,31 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect the suite, wherever it is installed and whatever names of files the project at hand collects."""
-    if path == _HERE:
-        suite: pytest.Collector = Suite.from_parent(parent, path=path)
-        return suite
-    # As a package it would be imported by the name of its folder.
-    return pytest.Dir.from_parent(parent, path=path) if path == _HERE.parent else None
+    if path not in (_CHECKS, *_CHECKS.parents[:2]):
+        return None
+    folder: pytest.Collector = Folder.from_parent(parent, path=path)
+    return folder
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     """Import the modules of the suite by their names."""
-    if module_path.parent != _HERE / "checks":
+    if module_path.parent != _CHECKS:
         return None
     module: pytest.Module = pytest.Module.from_parent(parent, path=module_path)
     module.obj = importlib.import_module(f"{__package__}.checks.{module_path.stem}")
     return module
 
 
-class Suite(pytest.Directory):
-    """The folder of the suite."""
+class Folder(pytest.Directory):
+    """The folder of the checks, and those that it is in; as packages they would be imported by the names of folders."""
 
     def collect(self) -> Iterator[pytest.Collector]:
-        """Yield the modules in the order in which they run."""
+        """Yield the way to the checks, and there the modules in the order in which they run."""
+        if self.path != _CHECKS:
+            yield Folder.from_parent(self, path=_CHECKS if self.path == _CHECKS.parent else _CHECKS.parent)
+            return
         for name in CHECKS:
-            yield self.ihook.pytest_pycollect_makemodule(module_path=_HERE / "checks" / f"{name}.py", parent=self)
+            yield self.ihook.pytest_pycollect_makemodule(module_path=_CHECKS / f"{name}.py", parent=self)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

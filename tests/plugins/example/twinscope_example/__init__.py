@@ -45,7 +45,7 @@ class Dunes:
     provides: ClassVar[tuple[str, ...]] = (*ACQUISITIONS, "sweep_z", "sweep_bias", "constant_current")
 
     def __init__(self, **options: Any) -> None:
-        self._options = DunesOptions.from_keywords(options)
+        self._options = self.options_type.from_keywords(options)
         self._clock = Clock.parse(self._options.clock)
         self._stopped = threading.Event()
         self._is_open = False
