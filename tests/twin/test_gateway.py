@@ -31,6 +31,7 @@ from twinscope.state import TipState
 # Of the channels of the ramp driver in the list of signals.
 AT_X, AT_Y, AT_Z = 91, 92, 93
 BIAS, CURRENT, X, Y, Z = 24, 0, 27, 28, 30
+TASKS = ("nanonis the approach", "nanonis the bias spectroscopy")
 RULES = {"allow": ("pulse", "tip_shaping"), "trips": {"current": (None, 1e-9)}}
 
 
@@ -309,6 +310,26 @@ def test_a_wait_that_is_too_short_says_so_and_what_was_begun_goes_on(bench) -> N
             client("ZCtrl.Withdraw", wait_until_finished=1, timeout=50)
         assert client("ZCtrl.StatusGet")["z_controller_status"] == 6
         until(lambda: b.driver.tip is TipState.WITHDRAWN)
+
+
+@pytest.mark.parametrize("begin", ["AutoApproach", "BiasSpectr"])
+def test_nothing_that_was_begun_brings_a_withdrawn_tip_back(bench, begin: str) -> None:
+    b = bench(RampDriver(rate=0.5))
+    with b.connect(0) as client, b.connect(1) as other:
+        client("ZCtrl.OnOffSet", z_controller_status=1)
+        client("ZCtrl.TipLiftSet", tip_lift=0)
+        if begin == "AutoApproach":
+            client("AutoApproach.OnOffSet", on_off=1)
+        else:
+            client("BiasSpectr.Start", get_data=0, save_base_name="")
+        until(lambda: b.scope.state().job is not None)
+        b.driver.calls.clear()
+        other("ZCtrl.Withdraw", wait_until_finished=1, timeout=-1)
+        until(lambda: not [one for one in threading.enumerate() if one.name in TASKS])
+        # The withdrawal, and nothing after it.
+        moves = [call for call in b.driver.calls if call[0] in ("move_to", "set_feedback")]
+        assert [call[3] for call in moves] == [1e-6]
+        assert b.driver.tip is TipState.WITHDRAWN
 
 
 def test_pulses_and_the_tip_shaper_hold_the_z_controller(bench) -> None:
@@ -689,6 +710,16 @@ def test_clients_that_change_nothing_lose_control_but_not_during_a_scan(bench, m
         until(lambda: b.scope.state().lease is None)
         client("Bias.Set", bias_value=0.2)
         assert b.scope.state().lease is not None
+
+
+def test_the_last_step_of_what_an_absent_client_has_begun_does_not_keep_control(bench, monkeypatch) -> None:
+    monkeypatch.setattr("twinscope.gateway.operator._LEASE_DURATION", 0.3)
+    b = bench(RampDriver(rate=0.5))
+    with b.connect() as client:
+        client("AutoApproach.OnOffSet", on_off=1)
+        until(lambda: b.scope.state().job is not None)
+    until(lambda: b.driver.feedback == "constant_current")
+    until(lambda: b.scope.state().lease is None)
 
 
 def test_an_observer_looks_and_changes_nothing(bench) -> None:

@@ -36,7 +36,7 @@ def answer_to(name: str, body: bytes, call: Call, dialect: ErrorDialect = ErrorD
     if command is None:
         return encode_response(name, b"", f"there is no command {name!r} in the Nanonis protocol", dialect=dialect)
     try:
-        results = command.encode_results(_results(command, body, call))
+        return encode_response(name, command.encode_results(_results(command, body, call)), dialect=dialect)
     except ClientGoneError:
         raise
     except TwinscopeError as exc:
@@ -45,8 +45,6 @@ def answer_to(name: str, body: bytes, call: Call, dialect: ErrorDialect = ErrorD
     except Exception as exc:
         log.exception("%s failed", name)
         text = f"internal error: {type(exc).__name__}: {exc}"
-    else:
-        return encode_response(name, results, dialect=dialect)
     log.info("%s was refused: %s", name, text)
     # Clients read the results first, and look for the error behind them.
     return encode_response(name, command.encode_results(command.empty_results()), text, dialect=dialect)

@@ -59,7 +59,7 @@ class Call:
 
     def do(self, verb: str, /, **parameters: Any) -> None:
         """Call a verb that changes something and wait for its end."""
-        self.operator.finish(self.operator.command(verb, **parameters), self.check_client)
+        self.operator.finish(self.operator.command(verb, patient=True, **parameters), self.check_client)
 
     def begin(self, verb: str, /, *, wait: bool, timeout: float | None = None, **parameters: Any) -> None:
         """Call a verb that changes something, and wait for its end if asked to.
@@ -73,7 +73,7 @@ class Call:
         timeout
             Seconds after which the wait ends with an error; None for no limit. What was begun goes on.
         """
-        progress = self.operator.command(verb, **parameters)
+        progress = self.operator.command(verb, patient=True, **parameters)
         if wait:
             self.operator.finish(progress, self._until(timeout, verb))
 

@@ -109,13 +109,22 @@ class Operator:
         """Call a verb that changes nothing, and return what it answers."""
         return self.call(verb, parameters).result
 
-    def command(self, verb: str, /, **parameters: Any) -> Any:
-        """Call a verb that changes something, with the lease, and return what it answers."""
-        return self._with_lease(verb, parameters, dry_run=False)
+    def command(self, verb: str, /, *, patient: bool = False, **parameters: Any) -> Any:
+        """Call a verb that changes something, with the lease, and return what it answers.
+
+        Parameters
+        ----------
+        verb, parameters
+            What to do.
+        patient
+            Whether to wait a moment for the end of a motion that is in the way. A step of something that has begun must
+            not: what is in the way may be a withdrawal.
+        """
+        return self._with_lease(verb, parameters, dry_run=False, patient=patient)
 
     def check(self, verb: str, /, **parameters: Any) -> None:
-        """Raise the error that a verb would raise now."""
-        self._with_lease(verb, parameters, dry_run=True)
+        """Raise the error that a verb would raise now, or after the motion that is in its way."""
+        self._with_lease(verb, parameters, dry_run=True, patient=True)
 
     def state(self) -> InstrumentState:
         """Return a snapshot of the instrument."""
@@ -134,9 +143,9 @@ class Operator:
             raise InterlockError("the instrument does not know yet where its tip is: wait until it has started")
         return position
 
-    def acquire(self, request: AcquisitionRequest) -> Acquisition:
-        """Begin an acquisition, which goes on when its client is gone."""
-        answer = self.command("acquire", kind=request.kind, request=request.to_dict())
+    def acquire(self, request: AcquisitionRequest, *, patient: bool = False) -> Acquisition:
+        """Begin an acquisition, which goes on when its client is gone; `patient` is that of :meth:`command`."""
+        answer = self.command("acquire", patient=patient, kind=request.kind, request=request.to_dict())
         return self._handle(answer)
 
     def acquisition(self, identifier: str) -> Acquisition:
@@ -174,8 +183,8 @@ class Operator:
 
     # ------------------------------------------------------------------ the lease
 
-    def _with_lease(self, verb: str, parameters: Mapping[str, Any], *, dry_run: bool) -> Any:
-        patient_until = time.monotonic() + _PATIENCE
+    def _with_lease(self, verb: str, parameters: Mapping[str, Any], *, dry_run: bool, patient: bool) -> Any:
+        patient_until = time.monotonic() + _PATIENCE if patient else 0.0
         while True:
             number = self._take_lease()
             try:
@@ -225,15 +234,18 @@ class Operator:
         while not self._closed.wait(_LEASE_DURATION / 3):
             with self._lock:
                 number = self._number
-                idle = time.monotonic() - self._last_use > self._idle_time
-                if number is not None and idle and self.state().status not in _AT_WORK:
-                    log.info(
-                        "no Nanonis client has changed anything for %.0f s: control is given back", self._idle_time
-                    )
+                if number is not None and self._is_idle():
+                    log.info("no Nanonis client needs the instrument any more: control is given back")
                     self._release()
                     continue
             if number is not None:
                 self._renew(number)
+
+    def _is_idle(self) -> bool:
+        """Whether nobody is there, or has changed anything for a while, and nothing is in progress."""
+        # What was begun by one that is gone may have taken control once more, for its last step.
+        deserted = self._clients == 0 or time.monotonic() - self._last_use > self._idle_time
+        return deserted and self.state().status not in _AT_WORK
 
     def _renew(self, number: int) -> None:
         try:

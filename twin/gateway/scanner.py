@@ -49,7 +49,7 @@ class Scanner:
         self.stop()
         self.direction = direction
         # Begun here, so that who asked hears when it is refused.
-        first = self._begin()
+        first = self._begin(patient=True)
         self._tasks.begin(_NAME, lambda task: self._follow(task, first))
 
     def stop(self) -> None:
@@ -122,11 +122,11 @@ class Scanner:
 
     # ------------------------------------------------------------------ inside
 
-    def _begin(self) -> Acquisition:
+    def _begin(self, *, patient: bool = False) -> Acquisition:
         feedback = self._operator.state().feedback
         z_mode = CONSTANT_HEIGHT if feedback == FEEDBACK_OFF else feedback
         settings = self._settings.of(ScanSettings)
-        self._latest = self._operator.acquire(settings.request(self.direction, z_mode))
+        self._latest = self._operator.acquire(settings.request(self.direction, z_mode), patient=patient)
         return self._latest
 
     def _follow(self, task: Task, frame: Acquisition) -> None:

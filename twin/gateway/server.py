@@ -4,6 +4,7 @@ import logging
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Sequence
 
 from twinscope.errors import ConfigurationError
@@ -26,6 +27,8 @@ IDLE_TIME = 300.0
 # The protocol knows no password: nobody from elsewhere may get here.
 _HOST = "127.0.0.1"
 _END_TIMEOUT = 5.0
+# The system has no more sockets for us: a moment later some may have been closed.
+_RECOVERY = 0.1
 
 
 class NanonisGateway:
@@ -111,27 +114,43 @@ class NanonisGateway:
                     self._accept(key.data)
 
     def _accept(self, number: int) -> None:
-        """Take the client that waits at a port, unless one is there already."""
+        """Take the client that waits at a port."""
         try:
             accepted, (host, port) = self._listening[number].accept()
+        except BlockingIOError:
+            return
         except OSError as exc:
             log.warning("a Nanonis client could not be accepted: %s", exc)
+            time.sleep(_RECOVERY)
             return
-        peer = f"{host}:{port} at port {self._listening[number].getsockname()[1]}"
+        peer = f"{host}:{port} at port {self.ports[number]}"
+        try:
+            self._receive(number, accepted, peer)
+        except (OSError, RuntimeError) as exc:
+            # It is gone again, or there can be no thread for it.
+            log.warning("the Nanonis client %s cannot be served: %s", peer, exc)
+            accepted.close()
+
+    def _receive(self, number: int, accepted: socket.socket, peer: str) -> None:
+        """Begin a conversation, unless somebody is at the port already."""
         present = self._conversations.get(number)
         if present is not None and not present.is_over:
             log.warning("the Nanonis client %s is sent away: another one is there, one port takes one client", peer)
             accepted.close()
             return
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        conversation = self._conversations[number] = Conversation(accepted, peer, self._controller, self._dialect)
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        self._threads.append(threading.Thread(target=self._talk, args=(conversation,), name=f"nanonis {peer}"))
-        self._threads[-1].daemon = True
-        log.info("the Nanonis client %s has come", peer)
+        conversation = Conversation(accepted, peer, self._controller, self._dialect)
+        thread = threading.Thread(target=self._talk, args=(conversation,), name=f"nanonis {peer}", daemon=True)
         # Counted here: when a client comes as another one goes, control is not given away in between.
         self._operator.arrive()
-        self._threads[-1].start()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._operator.leave()
+            raise
+        log.info("the Nanonis client %s has come", peer)
+        self._conversations[number] = conversation
+        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
 
     def _talk(self, conversation: Conversation) -> None:
         try:

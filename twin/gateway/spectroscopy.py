@@ -141,7 +141,9 @@ def measure(task: Task, plan: Plan) -> Columns:
             for name, values in _way(task, plan, parts, note).items()
         }
     except AbortedError:
-        _restore(task, plan, before)
+        # Whoever has aborted it otherwise has other plans with the tip.
+        if task.was_stopped:
+            _restore(task, plan, before)
         raise
     _restore(task, plan, before)
     return measured

@@ -47,6 +47,7 @@ class Task:
         self.acquisition: Acquisition | None = None
         self._steps = steps
         self._stopped = threading.Event()
+        self._halted = False
         self._job: str | None = None
 
     def start(self) -> None:
@@ -59,6 +60,11 @@ class Task:
         job = self._job
         if job is not None:
             self.operator.command("abort", id=job)
+
+    def halt(self) -> None:
+        """Begin no other step, not even to leave the instrument as it was: the tip is being withdrawn."""
+        self._halted = True
+        self._stopped.set()
 
     # ------------------------------------------------------------------ for the steps
 
@@ -86,8 +92,15 @@ class Task:
             self._job = None
 
     def tidy(self, verb: str, /, **parameters: Any) -> None:
-        """Call a verb and wait for its end, also after a stop: to leave the instrument as it was."""
+        """Call a verb and wait for its end, also after a stop, to leave the instrument as it was; not after a halt."""
+        if self._halted:
+            raise AbortedError(f"{self.name} was given up: the tip is withdrawn")
         self.operator.finish(self.operator.command(verb, **parameters), lambda: None)
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether it was asked to stop, and then what it has begun was aborted for that; and not halted."""
+        return self._stopped.is_set() and not self._halted
 
     def check(self) -> None:
         """Raise :class:`AbortedError` when it was stopped."""
@@ -149,3 +162,8 @@ class Tasks:
         if task is not None and not task.done.is_set():
             task.stop()
             task.done.wait()
+
+    def halt_all(self) -> None:
+        """Let no task begin another step."""
+        for task in list(self._latest.values()):
+            task.halt()

@@ -42,7 +42,7 @@ def speed(call: Call) -> float:
 
 def _move(call: Call, given: Mapping[str, Any]) -> None:
     recorder = call.controller.recorder
-    progress = call.operator.command("move_to", x=given["x"], y=given["y"], speed=speed(call))
+    progress = call.operator.command("move_to", patient=True, x=given["x"], y=given["y"], speed=speed(call))
     if given["wait_end_of_move"]:
         recorder.note()
         call.operator.finish(progress, lambda: _watch(call, recorder))
@@ -62,7 +62,7 @@ def _position(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _set_speed(call: Call, given: Mapping[str, Any]) -> None:
     custom = on_or_off("custom_speed", given["custom_speed"])
-    wanted = _checks.positive("speed", given["speed"]) if custom else given["speed"]
+    wanted = (_checks.positive if custom else _checks.not_negative)("speed", given["speed"])
     limits = call.capabilities.limits.get("speed")
     if custom and limits is not None:
         limits.check("speed", wanted)

@@ -178,6 +178,8 @@ def _get_height(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _withdraw(call: Call, given: Mapping[str, Any]) -> None:
+    # Nothing that was begun before may bring the tip back.
+    call.controller.tasks.halt_all()
     call.begin("withdraw", wait=bool(given["wait_until_finished"]), timeout=seconds(given["timeout"]))
 
 
