@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from twinscope.drivers.common.motion import Motion, Speeds, motion_of
+from twinscope.drivers.replay.curves import Curves
 from twinscope.drivers.replay.feedback import Feedback, follow, means_of_samples, places_of_steps
 from twinscope.drivers.replay.head import is_recorded
 from twinscope.drivers.replay.images import Images, Sheet
 from twinscope.drivers.replay.overlay import Overlay
-from twinscope.drivers.replay.spectra import Curves
 from twinscope.requests import AcquisitionRequest, Direction, PathRequest, ScanRequest, SpectroscopyRequest
 
 if TYPE_CHECKING:

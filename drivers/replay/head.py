@@ -60,6 +60,11 @@ class Head(Pace):
         """Where the tip really is on the recording, in m."""
         return self._overlay.place(_coordinates(self.position), self.clock.now, self.piezos)
 
+    def warm_up(self) -> None:
+        """Compile what moves need, if they need it: nothing moves for that."""
+        here = _coordinates(self.position)
+        self._overlay.follow(straight(here, here, _STEPS, 1.0, controlled=False), self.clock.now, self.piezos)
+
     def travel(self, target: Position, speed: float | None = None) -> None:
         """Spend the time that a move takes; a stop leaves the tip on the way."""
         start, begin = _coordinates(self.position), self.clock.now
