@@ -3,6 +3,9 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +16,15 @@ log = logging.getLogger(__name__)
 
 # An instrument that was left alone for longer than this, in s of its time, has lived on meanwhile.
 _LEFT_ALONE = 1.0
+# Who waits for a calculation looks this often, in s, whether a stop was asked for, and lets it end for so long then.
+_LOOK = 0.02
+_GRACE = 0.15
+
+_Result = TypeVar("_Result")
+
+
+class StoppedError(Exception):
+    """A stop was asked for while something was calculated. It does not leave the driver."""
 
 
 class Pace:
@@ -35,6 +47,7 @@ class Pace:
         self.clock = Clock.parse(clock)
         self.interrupt = threading.Event()
         self._left = time.monotonic()
+        self._worker: ThreadPoolExecutor | None = None
 
     def begin(self) -> None:
         """Begin a command: no stop is asked for yet, and the time since the last one has passed."""
@@ -53,6 +66,27 @@ class Pace:
     def spend(self, duration: float) -> float:
         """Let time pass, and return which part of it has: 1 if it was not stopped."""
         return self.clock.spend(duration, self.interrupt)
+
+    def calculate(self, work: Callable[[], _Result]) -> _Result:
+        """Do work that cannot be interrupted, and does not have to be: a stop leaves it to itself.
+
+        What it would have given is lost, so it must not change anything that is used afterwards. A kernel that is
+        compiled meanwhile is not lost.
+
+        Raises
+        ------
+        StoppedError
+            When a stop was asked for before it was done.
+        """
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="calculation")
+        future = self._worker.submit(work)
+        while not wait([future], _LOOK).done:
+            if self.interrupt.is_set() and not wait([future], _GRACE).done:
+                self._worker.shutdown(wait=False)
+                self._worker = None
+                raise StoppedError
+        return future.result()
 
     def catch_up(self) -> None:
         """Let the time pass that went by on the wall clock."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from twinscope.capabilities import ACQUISITIONS, Capabilities
 from twinscope.drivers.base import TraceSink
 from twinscope.drivers.common import jax_setup
 from twinscope.drivers.common.motion import Motion, motion_of
+from twinscope.drivers.common.pace import StoppedError
 from twinscope.drivers.common.realism import realism_from_option
 from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator.description import describe
@@ -262,7 +264,10 @@ class Simulator:
     def _measure_exactly(self, acquisition: _Acquisition) -> bool:
         head = self._head
         assert acquisition.exact is not None
-        measured = next(acquisition.exact)
+        try:
+            measured = head.calculate(partial(next, acquisition.exact))
+        except StoppedError:
+            return False
         if head.spend(measured.motion.duration) < 1:
             return False
         acquisition.unconverged += measured.unconverged
@@ -283,7 +288,10 @@ class Simulator:
 
         current = motions(acquisition.index)
         assert current is not None
-        sampled = head.sampled(acquisition.index, motions, head.clock.now, acquisition.number)
+        try:
+            sampled = head.sampled(acquisition.index, motions, head.clock.now, acquisition.number)
+        except StoppedError:
+            return False
         if head.spend(current.duration) < 1:
             return False
         head.arrive(sampled)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from twinscope.drivers.common.motion import Motion, Speeds, straight
-from twinscope.drivers.common.pace import Pace
+from twinscope.drivers.common.pace import Pace, StoppedError
 from twinscope.drivers.common.realism import Realism
 from twinscope.drivers.common.units import ANGSTROM
 from twinscope.drivers.simulator.condition import Body
@@ -168,9 +168,8 @@ class Head(Pace):
         steps = _steps(float(np.hypot(*(end - start)[:2]))) if self.controlled else _FREE_STEPS
         motion = straight(start, end, steps, max(duration, 1e-6), controlled=self.controlled)
         if self.controlled:
-            self.position = replace(target, z=self.position.z)
-            self._follow(motion, begin)
-            self.settle()
+            if self._follow(motion, begin):
+                self.settle()
         else:
             self.position = target
             self._go(motion, begin)
@@ -197,17 +196,36 @@ class Head(Pace):
         if self.specimen.touches(reached[:, :2], reached[:, 2] - self.condition.apex.jump * ANGSTROM):
             self.crash()
 
-    def _follow(self, motion: Motion, begin: float) -> None:
+    def _follow(self, motion: Motion, begin: float) -> bool:
+        """Let the z-controller follow a motion; False when it was stopped, which leaves the tip where it began."""
         self._motions += 1
         self._measuring.forget()
-        self.arrive(self.sampled(0, lambda trace: None if trace else motion, begin, _OTHER_MOTIONS + self._motions))
+        try:
+            sampled = self.sampled(0, lambda trace: None if trace else motion, begin, _OTHER_MOTIONS + self._motions)
+        except StoppedError:
+            log.info("a motion with the z-controller on was stopped")
+            return False
+        self.arrive(sampled)
+        return True
 
     # ------------------------------------------------------------------ measuring
 
     def sampled(self, trace: int, motions: Callable[[int], Motion | None], begin: float, acquisition: int) -> Sampled:
-        """Measure a trace that begins at a time; the tip is there when :meth:`arrive` says so."""
-        settings = Settings(self.signals, self.mode if self.controlled else None, self.highest)
-        return self._measuring.measure(trace, motions, begin, self.condition, settings, acquisition)
+        """Measure a trace that begins at a time; the tip is there when :meth:`arrive` says so.
+
+        Raises
+        ------
+        StoppedError
+            When a stop was asked for meanwhile.
+        """
+        settings = Settings(dict(self.signals), self.mode if self.controlled else None, self.highest)
+        measuring, condition = self._measuring, self.condition
+        try:
+            return self.calculate(lambda: measuring.measure(trace, motions, begin, condition, settings, acquisition))
+        except StoppedError:
+            # What was left to itself goes on with the old one.
+            self._measuring = measuring.anew()
+            raise
 
     def arrive(self, sampled: Sampled) -> None:
         """Be at the end of a trace."""

@@ -91,12 +91,17 @@ class Measuring:
     """
 
     def __init__(self, specimen: Specimen, body: Body, realism: Realism, seed: int) -> None:
+        self._arguments = (specimen, body, realism, seed)
         self._renderer = Renderer(specimen, body, realism)
         self._detector = Detector(realism, body, specimen.cantilever, seed)
         self._specimen = specimen
         self._realism = realism
         self._planned: deque[Planned] = deque()
         self._most = _BLOCK
+
+    def anew(self) -> "Measuring":
+        """Return another one that has measured nothing yet, and shares nothing that changes with this one."""
+        return Measuring(*self._arguments)
 
     def forget(self, *, crashed: bool = False) -> None:
         """Forget what was rendered ahead: something else happens.
