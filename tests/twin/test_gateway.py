@@ -640,6 +640,8 @@ def test_oscilloscopes_record_at_the_place_of_the_tip(bench) -> None:
         count = len(b.scope.jobs())
         assert client("OsciHR.OsciDataGet", data_to_get=0, timeout=10.0)["data_t0"] == got["data_t0"]
         assert len(b.scope.jobs()) == count
+        client("OsciHR.ChSet", channel_index=AT_X)
+        assert client("OsciHR.OsciDataGet", data_to_get=0, timeout=10.0)["data_y"].tolist() == [0] * 7
         client("Osci1T.ChSet", channel_index=AT_X)
         assert len(client("Osci1T.DataGet", data_to_get=1)["data_y"]) == 256
 

@@ -16,6 +16,7 @@ from twinscope.cli.options import (
     add_token_option,
     add_twin_options,
     driver_options,
+    numbers,
     size,
     token_of,
 )
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from twinscope.drivers.base import Driver
     from twinscope.gateway import NanonisGateway
     from twinscope.service import Service
-
-# Where a Nanonis controller listens.
-_NANONIS_PORTS = (6501, 6502, 6503, 6504)
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -67,17 +65,17 @@ def _nanonis_gateway(
     """Make what answers Nanonis clients, if it was asked for."""
     if not options.nanonis:
         return None
-    from twinscope.gateway import NanonisGateway
+    from twinscope.gateway import IDLE_TIME, PORTS, NanonisGateway
     from twinscope.interlocks import Interlocks
     from twinscope.nanonis_protocol import ErrorDialect
     from twinscope.sessions import Role
 
     return NanonisGateway(
         service,
-        options.nanonis_ports,
+        options.nanonis_ports or PORTS,
         role=Role.parse(options.nanonis_role),
         interlocks=Interlocks.from_dict(interlocks),
-        idle_time=options.nanonis_idle,
+        idle_time=IDLE_TIME if options.nanonis_idle is None else options.nanonis_idle,
         dialect=ErrorDialect(options.nanonis_errors),
     )
 
@@ -152,7 +150,6 @@ def _add_nanonis_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--nanonis-ports",
         type=_ports,
-        default=_NANONIS_PORTS,
         metavar="PORT,...",
         help="one for each client, 0 takes a free one (default: 6501,6502,6503,6504)",
     )
@@ -164,10 +161,9 @@ def _add_nanonis_options(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--nanonis-idle",
-        type=float,
-        default=300.0,
+        type=_duration,
         metavar="S",
-        help="they give control back after so long without a change (default: %(default)g)",
+        help="they give control back after so long without a change (default: 300)",
     )
     sub.add_argument(
         "--nanonis-errors",
@@ -175,6 +171,13 @@ def _add_nanonis_options(sub: argparse.ArgumentParser) -> None:
         default="short",
         help="form of the error block; long for nanonisTCP with releases after 14000 (default: %(default)s)",
     )
+
+
+def _duration(text: str) -> float:
+    (seconds,) = numbers(text, " ", (1,), "300")
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} was given, expected a number of seconds above 0")
+    return seconds
 
 
 def _ports(text: str) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """What all Nanonis clients share: the instrument, seen as a Nanonis controller."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ _SLICE = 0.1
 # After so many seconds it is looked again what the instrument can do.
 _OLD = 1.0
 # What a controller has that was not told another.
-CONSTANT_CURRENT = "constant_current"
+_DEFAULT_MODE = "constant_current"
 
 
 class Controller:
@@ -47,7 +48,8 @@ class Controller:
     def __init__(self, operator: Operator, interlocks: Interlocks) -> None:
         self.operator = operator
         self.interlocks = interlocks
-        self._look()
+        self._looked = -math.inf
+        self._look_again()
         self.settings = Settings(self._capabilities)
         self.tasks = Tasks(operator)
         self.scanner = Scanner(operator, self.settings, self.tasks)
@@ -58,19 +60,14 @@ class Controller:
     @property
     def capabilities(self) -> Capabilities:
         """What the instrument can do; a driver that was made anew may have other limits."""
-        if time.monotonic() - self._looked > _OLD:
-            self._look()
+        self._look_again()
         return self._capabilities
 
     @property
     def signals(self) -> SignalList:
         """The list of 128 signals."""
+        self._look_again()
         return self._signals
-
-    def _look(self) -> None:
-        self._looked = time.monotonic()
-        self._capabilities = Capabilities.from_dict(self.operator.look("capabilities"))
-        self._signals = SignalList(self._capabilities)
 
     def wait_for_start(self, meanwhile: Callable[[], None]) -> None:
         """Wait until the driver is open, or has failed: before that nothing is known of the instrument."""
@@ -137,7 +134,7 @@ class Controller:
             return feedback
         if not modes:
             raise InvalidRequestError("this instrument has no z-controller: move the tip with ZCtrl.ZPosSet")
-        default = CONSTANT_CURRENT if CONSTANT_CURRENT in modes else modes[0]
+        default = _DEFAULT_MODE if _DEFAULT_MODE in modes else modes[0]
         return self._mode or default
 
     def choose_mode(self, mode: str) -> None:
@@ -151,3 +148,13 @@ class Controller:
         job = self.operator.job_in_progress()
         if job is not None and job["verb"] in verbs:
             self.operator.command("abort", id=job["id"])
+
+    # ------------------------------------------------------------------ inside
+
+    def _look_again(self) -> None:
+        """Ask what the instrument can do, unless that was asked just now."""
+        now = time.monotonic()
+        if now - self._looked > _OLD:
+            self._capabilities = Capabilities.from_dict(self.operator.look("capabilities"))
+            self._signals = SignalList(self._capabilities)
+            self._looked = now

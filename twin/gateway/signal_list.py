@@ -105,7 +105,8 @@ class SignalList:
 
     def index_of(self, name: str) -> int:
         """Return the index of the instrument's channel or signal with this name."""
-        for index, signal in sorted(self._slots.items(), key=lambda item: item[0] == _PLACES["z"][0][1]):
+        for index, signal in self._slots.items():
+            # The slots of a signal were filled in the order of their preference.
             if signal.name == name:
                 return index
         raise UnknownChannelError(f"the list of signals has no {name!r}: it has {self._known()}", name=name)
@@ -116,11 +117,6 @@ class SignalList:
             if label in (signal.label, signal.label.rpartition(" (")[0]):
                 return signal
         raise UnknownChannelError(f"there is no signal {label!r}: this instrument has {self._known()}", name=label)
-
-    def recorded(self) -> Sequence[int]:
-        """Indexes of all that can be recorded, each signal once."""
-        names = dict.fromkeys(signal.name for signal in self._slots.values() if signal.recorded)
-        return [self.index_of(name) for name in names]
 
     def live(self) -> Sequence[Signal]:
         """All that can be read at any moment, each signal once."""

@@ -99,7 +99,7 @@ class Task:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether it was asked to stop, and then what it has begun was aborted for that; and not halted."""
+        """Whether it was asked to stop and may still leave the instrument as it was."""
         return self._stopped.is_set() and not self._halted
 
     def check(self) -> None:

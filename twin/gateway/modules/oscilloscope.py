@@ -51,39 +51,47 @@ class ScopeSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Capture:
-    """What was recorded: instrument time of the first sample and the interval, in s, and the values."""
+class Aim:
+    """What is to be recorded: a channel, so many samples, and their interval, in s."""
 
-    start: float
+    channel: str
+    samples: int
     interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """What was recorded: by which aim, from which instrument time on, in s, and the values."""
+
+    aim: Aim
+    start: float
     values: np.ndarray
 
 
-def _capture(call: Call, name: str, index: int, samples: int, interval: float) -> Task:
-    channel = call.signals.recorded_at(index).name
+def _capture(call: Call, name: str, aim: Aim) -> Task:
     state = call.operator.state()
     here = call.operator.position()
     request = PathRequest(
         positions=((here.x, here.y),),
-        channels=(channel,),
-        passes=samples,
+        channels=(aim.channel,),
+        passes=aim.samples,
         separate=True,
-        point_time=interval,
+        point_time=aim.interval,
         z_mode=CONSTANT_HEIGHT if state.feedback == FEEDBACK_OFF else state.feedback,
     )
     call.operator.check("acquire", kind=request.kind, request=request.to_dict())
     return call.controller.tasks.begin(
-        name, lambda task: Capture(state.time, interval, np.asarray(task.acquire(request)[channel].values[0]))
+        name, lambda task: Capture(aim, state.time, np.asarray(task.acquire(request)[aim.channel].values[0]))
     )
 
 
-def _data(call: Call, name: str, index: int, samples: int, interval: float, *, anew: bool) -> Task:
+def _data(call: Call, name: str, aim: Aim, *, anew: bool) -> Task:
     """Return the latest capture when it will do, or begin another."""
     latest = call.controller.tasks.latest(name)
     if latest is not None and not latest.done.is_set():
         return latest
-    if latest is None or latest.error is not None or anew:
-        return _capture(call, name, index, samples, interval)
+    if latest is None or latest.error is not None or latest.result.aim != aim or anew:
+        return _capture(call, name, aim)
     return latest
 
 
@@ -144,23 +152,23 @@ def _get_trigger_mode(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]
 
 def _run(call: Call, given: Mapping[str, Any]) -> None:
     del given
+    _data(call, _HIGH_RESOLUTION, _aim(call), anew=True)
+
+
+def _aim(call: Call) -> Aim:
     settings = call.settings.of(ScopeSettings)
-    _data(call, _HIGH_RESOLUTION, settings.channel, settings.samples, _interval(settings), anew=True)
-
-
-def _interval(settings: ScopeSettings) -> float:
-    return _SHORTEST * 2.0**settings.oversampling
+    channel = call.signals.recorded_at(settings.channel).name
+    return Aim(channel, settings.samples, _SHORTEST * 2.0**settings.oversampling)
 
 
 def _get_data(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    settings = call.settings.of(ScopeSettings)
     anew = meaning("data_to_get", given["data_to_get"], (False, True))
-    task = _data(call, _HIGH_RESOLUTION, settings.channel, settings.samples, _interval(settings), anew=anew)
+    task = _data(call, _HIGH_RESOLUTION, _aim(call), anew=anew)
     timeout = given["timeout"]
     if not call.wait_until(task.done.wait, timeout if timeout >= 0 else None):
         return {"timeout": 1}
     capture: Capture = call.wait_for(task)
-    return {"data_t0": f"{capture.start:.6f}", "data_dt": capture.interval, "data_y": capture.values}
+    return {"data_t0": f"{capture.start:.6f}", "data_dt": capture.aim.interval, "data_y": capture.values}
 
 
 # ---------------------------------------------------------------------- one channel
@@ -193,14 +201,15 @@ def _run_single(call: Call, given: Mapping[str, Any]) -> None:
 
 def _single(call: Call, *, anew: bool) -> Task:
     settings = call.settings.of(ScopeSettings)
-    interval = _TIMEBASES[settings.timebase] / _SAMPLES
-    return _data(call, _ONE_CHANNEL, settings.single_channel, _SAMPLES, interval, anew=anew)
+    channel = call.signals.recorded_at(settings.single_channel).name
+    aim = Aim(channel, _SAMPLES, _TIMEBASES[settings.timebase] / _SAMPLES)
+    return _data(call, _ONE_CHANNEL, aim, anew=anew)
 
 
 def _get_single_data(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
     anew = meaning("data_to_get", given["data_to_get"], (False, True, True))
     capture: Capture = call.wait_for(_single(call, anew=anew))
-    return {"data_t0": capture.start, "data_dt": capture.interval, "data_y": capture.values.astype(float)}
+    return {"data_t0": capture.start, "data_dt": capture.aim.interval, "data_y": capture.values.astype(float)}
 
 
 HANDLERS = {
