@@ -46,8 +46,8 @@ class Actions:
     def _set_motor(self) -> None:
         told = self._controller.call("Motor.FreqAmpGet", axis=_ALL_AXES)
         given = {"frequency": self._options.motor_frequency, "amplitude": self._options.motor_amplitude}
-        wanted = told | {name: value for name, value in given.items() if value is not None}
-        self._controller.call("Motor.FreqAmpSet", axis=_ALL_AXES, **wanted)
+        wanted = {name: value for name, value in given.items() if value is not None}
+        self._controller.call("Motor.FreqAmpSet", told=told, axis=_ALL_AXES, **wanted)
 
     def pulse(self, voltage: float, duration: float) -> None:
         """Apply a bias for a while, with the z-controller on hold."""
@@ -70,17 +70,15 @@ class Actions:
         settings = self._controller.call("TipShaper.PropsGet")
         self._controller.call(
             "TipShaper.PropsSet",
-            **settings
-            | {
-                "change_bias": _YES,
-                "bias": voltage,
-                "tip_lift": -depth,
-                "lift_time_1": options.tip_shaping_time,
-                "bias_lift": voltage,
-                "lift_height": depth,
-                "lift_time_2": options.tip_shaping_time,
-                "restore_feedback": _YES,
-            },
+            told=settings,
+            change_bias=_YES,
+            bias=voltage,
+            tip_lift=-depth,
+            lift_time_1=options.tip_shaping_time,
+            bias_lift=voltage,
+            lift_height=depth,
+            lift_time_2=options.tip_shaping_time,
+            restore_feedback=_YES,
         )
         patience = options.tip_shaping_timeout
         self._controller.call(

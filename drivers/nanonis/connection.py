@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 # A wait is cut into pieces of this, in s, so that a stop is noticed.
 _SLICE = 0.1
 _RECEIVED_AT_ONCE = 2**20
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class RefusedError(DriverError):
@@ -92,7 +94,14 @@ class Connection:
             connected.close()
 
     def call(
-        self, name: str, /, *, patience: float = 0.0, within: float | None = None, **arguments: Any
+        self,
+        name: str,
+        /,
+        *,
+        patience: float = 0.0,
+        within: float | None = None,
+        told: Mapping[str, Any] = _NOTHING,
+        **arguments: Any,
     ) -> dict[str, Any]:
         """Carry out a command and return its results.
 
@@ -104,6 +113,8 @@ class Connection:
             How much longer than `timeout` the command may take, in s, until a stop is asked for.
         within
             Another `timeout` for this once.
+        told
+            Arguments that go back as the controller has told them: an infinite slew rate, for example.
         arguments
             Of the command; only finite numbers are sent.
 
@@ -123,7 +134,8 @@ class Connection:
             When an argument cannot be sent.
         """
         command = COMMANDS[name]
-        request = encode_request(name, _encoded(command, arguments))
+        _check_finite(name, arguments)
+        request = encode_request(name, _encoded(command, {**told, **arguments}))
         timeout = self._timeout if within is None else within
         if not self._lock.acquire(timeout=timeout + patience):
             raise DriverError(f"{name} was not sent: the command before it is not answered yet", command=name)
@@ -205,12 +217,13 @@ def decimal(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _encoded(command: Command, arguments: Mapping[str, Any]) -> bytes:
+def _check_finite(command: str, arguments: Mapping[str, Any]) -> None:
     for name, value in arguments.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise DriverError(
-                f"{command.name}: {name} is {value}: only finite numbers are sent to a controller", name=name
-            )
+            raise DriverError(f"{command}: {name} is {value}: only finite numbers are sent to a controller", name=name)
+
+
+def _encoded(command: Command, arguments: Mapping[str, Any]) -> bytes:
     try:
         return command.encode_arguments(arguments)
     except ProtocolError as exc:

@@ -118,7 +118,7 @@ class Controller:
         """Begin something new: no stop is asked for yet."""
         self.interrupt.clear()
 
-    def call(self, name: str, /, *, patience: float = 0.0, **arguments: Any) -> dict[str, Any]:
+    def call(self, name: str, /, **arguments: Any) -> dict[str, Any]:
         """Carry out a command, see :meth:`Connection.call`; never twice.
 
         Raises
@@ -128,7 +128,7 @@ class Controller:
         """
         if self._main is None:
             raise DriverError("the driver of the Nanonis controller is closed: open it")
-        return self._main.call(name, patience=patience, **arguments)
+        return self._main.call(name, **arguments)
 
     def attempt(self, name: str, /, **arguments: Any) -> dict[str, Any] | None:
         """Ask for something that not every controller has; None when this one refuses."""
@@ -138,7 +138,7 @@ class Controller:
             log.info("%s", exc)
             return None
 
-    def carry_out(self, name: str, stop: Stop, /, *, patience: float = 0.0, **arguments: Any) -> dict[str, Any] | None:
+    def carry_out(self, name: str, stop: Stop, /, **arguments: Any) -> dict[str, Any] | None:
         """Carry out a command that takes its time, and is ended by another one.
 
         Returns
@@ -151,7 +151,7 @@ class Controller:
         try:
             if self.interrupt.is_set():
                 return None
-            results = self.call(name, patience=patience, **arguments)
+            results = self.call(name, **arguments)
         except RefusedError:
             if not self.interrupt.is_set():
                 raise

@@ -116,7 +116,7 @@ class SpectroscopyRun:
         wanted = {"settling_time": settling, "integration_time": self._request.point_time - settling}
         if self._request.swept == "bias":
             wanted["z_offset"] = 0.0
-        self._call("TimingSet", **(self._call("TimingGet") | wanted))
+        self._call("TimingSet", told=self._call("TimingGet"), **wanted)
 
     # ------------------------------------------------------------------ sweeping
 

@@ -234,6 +234,19 @@ def test_spectra(driver: Nanonis, controller: ScriptedController, swept: str) ->
     assert moves == [(1e-9, 0.0), (0.0, 1e-9)]
 
 
+def test_what_the_controller_has_told_goes_back_as_it_was(
+    driver: Nanonis, controller: ScriptedController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timing = {"maximum_slew_rate": np.inf, "z_averaging_time": 0.5}
+    monkeypatch.setattr(controller, "do_Spectr_TimingGet", lambda: timing, raising=False)
+    request = SpectroscopyRequest(
+        swept="bias", positions=((0, 0),), sweep=Sweep(start=-1, stop=1, points=5), channels=("current",)
+    )
+    acquire(driver, request)
+    given = controller.last("BiasSpectr.TimingSet")
+    assert {name: given[name] for name in timing} == timing
+
+
 def test_a_sweep_the_wrong_way_round_is_an_error(make: Callable[..., Nanonis], controller: ScriptedController) -> None:
     driver = make(z_sweep_sign=-1)
     request = SpectroscopyRequest(
