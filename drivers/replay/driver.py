@@ -4,12 +4,14 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from twinscope.capabilities import ACQUISITIONS, Capabilities
 from twinscope.drivers.base import TraceSink
+from twinscope.drivers.common.pace import StoppedError
 from twinscope.drivers.common.realism import realism_from_option
 from twinscope.drivers.replay.acquiring import ImageSource, Planned, Source, SpectraSource, Surroundings
 from twinscope.drivers.replay.description import all_channels, describe, details_of, extent_of
@@ -100,8 +102,9 @@ class Replay:
     # ------------------------------------------------------------------ life
 
     def open(self) -> None:
-        """Begin to live; everything was read when the driver was made."""
+        """Get ready; everything was read when the driver was made."""
         self._closed = False
+        self._head.warm_up()
         self._head.begin()
 
     def close(self) -> None:
@@ -261,7 +264,11 @@ class Replay:
         if not (planned and abs(planned[0].start - head.clock.now) <= _SAME_TIME):
             # Nothing was made ahead, or for another time: there was a pause.
             planned.clear()
-            planned.extend(acquisition.source.plan(acquisition.index, head.clock.now, head.piezos))
+            work = partial(acquisition.source.plan, acquisition.index, head.clock.now, head.piezos)
+            try:
+                planned.extend(head.calculate(work))
+            except StoppedError:
+                return False
         if head.interrupt.is_set():
             return False
         traces: list[Planned] = []

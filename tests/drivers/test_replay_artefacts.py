@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.drivers._acquiring import acquire
+from tests.drivers._acquiring import acquire, start
 from tests.drivers._replayed import image, places, ramps, replay
 from twinscope.drivers.replay import Replay
 from twinscope.drivers.replay.feedback import Feedback, follow, means_of_samples, places_of_steps
@@ -340,6 +341,27 @@ def test_what_a_recording_cannot_have_is_not_among_its_settings() -> None:
     settings_ = replay(ramps(FRAME, SHAPE), realism="room_temperature").capabilities().settings
     assert settings_["realism"]["creep"] == 0.02
     assert "tip_change_rate" not in settings_["realism"]
+
+
+def test_a_stop_does_not_wait_for_what_is_calculated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that is compiled for a new number of pixels may take seconds."""
+    driver = replay(ramps(FRAME, SHAPE))
+    released = threading.Event()
+    sink = start(driver, scan())
+    source = driver._acquisition.source
+    plan = source.plan
+
+    def slow(*arguments: Any) -> Any:
+        released.wait(60)
+        return plan(*arguments)
+
+    monkeypatch.setattr(source, "plan", slow)
+    threading.Timer(0.1, driver.stop).start()
+    assert not driver.poll()
+    assert not released.is_set()
+    assert not sink.traces
+    released.set()
+    assert len(acquire(driver, scan())[0]) == 6
 
 
 def test_a_convolved_image_is_sampled_as_any_other() -> None:
