@@ -724,6 +724,28 @@ def test_the_last_step_of_what_an_absent_client_has_begun_does_not_keep_control(
     until(lambda: b.scope.state().lease is None)
 
 
+def test_an_emergency_stop_is_told_to_who_wants_to_go_on(bench) -> None:
+    b = bench()
+    with b.connect() as client:
+        client("Bias.Set", bias_value=0.2)
+        b.scope.emergency_stop("smoke")
+        assert client("ZCtrl.StatusGet")["z_controller_status"] == 5
+        with pytest.raises(RefusedError, match=r"until an operator acknowledges this: emergency stop by .*: smoke"):
+            client("Bias.Set", bias_value=0.3)
+
+
+def test_a_trip_ends_the_scan_and_is_told_to_who_waits_for_it(bench) -> None:
+    b = bench(RampDriver(rate=20))
+    with b.connect() as client:
+        assert client("SafeTip.PropsGet")["threshold"] == np.float32(1e-9)
+        prepare_scan(client, lines=50)
+        client("Scan.Action", scan_action=0, scan_direction=1)
+        b.driver.signals["current"] = 2e-9
+        with pytest.raises(RefusedError, match="current reached 2e-09, allowed are -inf to 1e-09"):
+            client("Scan.WaitEndOfScan", timeout=-1)
+        assert b.driver.tip is TipState.WITHDRAWN
+
+
 def test_an_observer_looks_and_changes_nothing(bench) -> None:
     with bench(role=Role.OBSERVER).connect() as client:
         assert client("Bias.Get")["bias_value"] == np.float32(0.1)

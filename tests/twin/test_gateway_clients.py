@@ -1,5 +1,6 @@
 """Nanonis clients that others have written drive the twin, and get the same data as our own client, bit for bit."""
 
+import json
 import os
 import re
 import signal
@@ -26,7 +27,7 @@ from nanonisTCP.ZController import ZController
 
 import twinscope
 from tests.conftest import until
-from tests.twin.nanonis_wire import WireClient
+from tests.twin.nanonis_wire import RefusedError, WireClient
 from twinscope.errors import LeaseError
 from twinscope.gateway import NanonisGateway
 from twinscope.nanonis_protocol import ErrorDialect
@@ -49,6 +50,7 @@ class Served:
     process: "subprocess.Popen[str]"
     uri: str
     ports: Sequence[int]
+    data: Path
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         assert line, f"the server did not start: {said}"
         said += line
     ports = [int(port) for port in re.search(r"Nanonis .* ports ([\d ]+)", said)[1].split()]
-    yield Served(process, re.search(r"at (PYRO:\S+);", said)[1], ports)
+    yield Served(process, re.search(r"at (PYRO:\S+);", said)[1], ports, folder / "d")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 0
@@ -235,6 +237,18 @@ def test_a_session_of_nanonis_tcp(served: Served, scope: twinscope.Microscope) -
         height=here.z,
     )
     assert np.array_equal(found["Current (A)"].astype(np.float32), repeated(scope, request)["current"].values[0])
+
+
+def test_what_nanonis_clients_do_is_in_the_journal(served: Served) -> None:
+    with WireClient(served.ports[0]) as client:
+        client("Bias.Set", bias_value=0.123)
+        with pytest.raises(RefusedError, match="a soft limit allows"):
+            client("Bias.Set", bias_value=2.5)
+    lines = [json.loads(line) for line in (served.data / "journal.jsonl").read_text().splitlines()]
+    asked = [line for line in lines if line.get("verb") == "set_signal" and line.get("identity") == "nanonis"]
+    assert [line["parameters"]["value"] for line in asked[-2:]] == [0.123, 2.5]
+    answers = {line["request_id"]: line for line in lines if "request_id" in line and "verb" not in line}
+    assert answers[asked[-1]["request_id"]]["error"]["code"] == "interlock"
 
 
 def test_error_texts_are_whole_in_the_dialect_of_nanonis_tcp(instrument: Callable[..., Any]) -> None:

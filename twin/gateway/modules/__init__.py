@@ -56,8 +56,10 @@ _HANDLERS: tuple[Mapping[str, Handler], ...] = (
 HANDLERS: Mapping[str, Handler] = {name: one for handlers in _HANDLERS for name, one in handlers.items()}
 """Who carries out a command, by its name."""
 
-# Why there is nothing of a module, or not all of it.
+# Why there is no such command, or nothing of a module.
 _REASONS: Mapping[str, str] = {
+    "TipRec.DataSave": "the gateway writes no files for scripts, get the samples with TipRec.DataGet",
+    "ZCtrl.WithdrawRateSet": "the speed of a withdrawal is that of the instrument",
     "AtomTrack": "the instrument has no atom tracking",
     "DigLines": "the instrument has no digital lines",
     "LockIn": "the instrument has no lock-in amplifier",
@@ -70,5 +72,5 @@ _REASONS: Mapping[str, str] = {
 
 def why_not(name: str) -> str:
     """Say why a command is not carried out."""
-    reason = _REASONS.get(name.partition(".")[0], "the gateway of twinscope has nothing like it")
+    reason = _REASONS.get(name) or _REASONS.get(name.partition(".")[0], "the gateway of twinscope has nothing like it")
     return f"{name} is not supported: {reason}"

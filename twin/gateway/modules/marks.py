@@ -12,6 +12,8 @@ from twinscope.gateway.codes import meaning
 
 _ALL = -1
 _MOST = 10_000
+# Clients cannot read a longer text in a list.
+_LONGEST_TEXT = 255
 _ENDS = (
     "start_point_x_coordinate",
     "start_point_y_coordinate",
@@ -49,6 +51,8 @@ def _draw(call: Call, kind: str, marks: Sequence[Mark]) -> None:
     for mark in marks:
         for value in mark.coordinates:
             _checks.finite("coordinate", value)
+        if len(mark.text.encode()) > _LONGEST_TEXT:
+            raise OutOfRangeError(f"the text {mark.text[:20]!r}... is too long: expected at most {_LONGEST_TEXT} bytes")
     drawn = (*getattr(call.settings.of(MarkSettings), kind), *marks)
     if len(drawn) > _MOST:
         raise OutOfRangeError(f"there would be {len(drawn)} {kind}: at most {_MOST} are kept, erase some")

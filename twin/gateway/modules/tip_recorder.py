@@ -6,7 +6,7 @@ from typing import Any
 from twinscope.errors import OutOfRangeError
 from twinscope.gateway.call import Call
 
-_LARGEST = 100_000
+_LARGEST = 10_000
 
 
 def _set_size(call: Call, given: Mapping[str, Any]) -> None:

@@ -51,9 +51,12 @@ class ZSettings:
 
 def _switch(call: Call, given: Mapping[str, Any]) -> None:
     wanted = on_or_off("z_controller_status", given["z_controller_status"])
+    # Switched on once more, it would have to find its height once more.
+    if wanted == (call.operator.state().feedback != FEEDBACK_OFF):
+        return
     if wanted:
         call.do("set_feedback", mode=call.controller.active_mode())
-    elif call.operator.state().feedback != FEEDBACK_OFF:
+    else:
         _switch_off(call)
 
 
