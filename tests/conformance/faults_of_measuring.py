@@ -139,7 +139,9 @@ class WritesAfterTheEnd(Faulty, acquisitions="poll_after_the_end"):
 # ---------------------------------------------------------------------- interruptions
 
 
-class FillsUpWhatWasStopped(Faulty, interruptions="a_stopped_scan_ends the_rest_of_an_aborted_scan_is_nan?"):
+class FillsUpWhatWasStopped(
+    Faulty, interruptions="a_stopped_scan_ends the_rest_of_an_aborted_scan_is_nan? writing_while_acquiring?"
+):
     def poll(self) -> bool:
         if self._acquisition is not None and self._stopped.is_set():
             request, sink = self._acquisition

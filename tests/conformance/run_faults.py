@@ -25,12 +25,13 @@ class Recorder:
         self.failed: dict[str, str] = {}
         self.passed = 0
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: Any) -> Iterator[Any]:
         report = yield
         if report.failed:
             name = f"{item.module.__name__.rpartition('.')[2]} {item.originalname.removeprefix('test_')}"
-            self.failed.setdefault(name, report.longreprtext[-2000:])
+            said = report.longreprtext + "".join(text for _, text in report.sections)
+            self.failed.setdefault(name, said[-3000:])
         self.passed += report.passed and report.when == "call"
         return report
 
@@ -49,8 +50,8 @@ def run(fault: type[Faulty], folder: Path) -> Recorder:
         # All others would only take their time.
         only = ["-k", " or ".join(named)]
     else:
-        # A server is started for its own checks only.
-        only = [] if {"process", "interruptions"} & set(modules) else ["-k", "not process"]
+        # What is wrong with a driver shows without a server.
+        only = [] if "process" in modules else ["-k", "not process"]
     pytest.main(
         [
             *(str(CHECKS / f"{module}.py") for module in modules),
