@@ -95,12 +95,8 @@ class Nanonis:
 
     def close(self) -> None:
         """Stop an acquisition in progress, and disconnect."""
-        try:
-            self._end_run()
-        except DriverError as exc:
-            log.error("the acquisition in progress could not be ended: %s", exc)
+        self._abandon_run()
         self._head = None
-        self._controller.stop_by()
         self._controller.disconnect()
 
     def capabilities(self) -> Capabilities:
@@ -185,7 +181,10 @@ class Nanonis:
 
     def withdraw(self) -> None:
         """Withdraw the tip; when the connection is lost, over a new one."""
-        self._begin().withdraw()
+        head, _ = self._opened()
+        self._abandon_run()
+        self._controller.begin()
+        head.withdraw()
 
     def approach(self) -> None:
         """Let the controller approach; its z-controller is on afterwards."""
@@ -266,16 +265,25 @@ class Nanonis:
         """Begin a command, which ends the acquisition in progress."""
         head, _ = self._opened()
         self._end_run()
-        self._controller.stop_by()
         self._controller.begin()
         return head
+
+    def _abandon_run(self) -> None:
+        """End the acquisition in progress, as far as that is possible."""
+        try:
+            self._end_run()
+        except DriverError as exc:
+            log.error("the acquisition in progress could not be ended: %s", exc)
 
     def _end_run(self) -> None:
         """End the acquisition in progress."""
         run, self._run = self._run, None
-        if run is not None:
-            self._controller.stop()
-            run.end()
+        try:
+            if run is not None:
+                self._controller.stop()
+                run.end()
+        finally:
+            self._controller.stop_by()
 
     def _actions(self) -> Actions:
         return Actions(self._controller, self.options)

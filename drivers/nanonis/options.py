@@ -49,6 +49,8 @@ class NanonisOptions(DriverOptions):
     frame_order
         Order of rows and pixels in the data of a frame: "measured" when the first is the one that was measured first,
         "position" when it is the lower left one whatever the direction.
+    line_timeout
+        A scan in which no line comes for so long, in s, besides the time of a line, is an error.
     withdraw_timeout, approach_timeout, motor_timeout, tip_shaping_timeout
         The longest that each may take, in s.
     pulse, tip_shaping, motor
@@ -88,6 +90,7 @@ class NanonisOptions(DriverOptions):
     settling_part: float = 0.25
     z_sweep_sign: Literal[1, -1] = 1
     frame_order: Literal["measured", "position"] = "measured"
+    line_timeout: float = 60.0
     withdraw_timeout: float = 60.0
     approach_timeout: float = 3600.0
     motor_timeout: float = 60.0

@@ -1,7 +1,7 @@
 """A scan: the controller does it, and its lines are taken from the buffer as they come."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ _DOWN, _UP = 0, 1
 _KEEP_TIME = 2
 _NO_TIME = 1
 _OFF = 2
+_SAFE_TIP = 5
 # What the controller makes of a frame or a speed may differ by this part of it: it keeps float32.
 _PRECISION = 1e-3
 # The buffer is looked at so many times per line, within these times, in s.
@@ -39,6 +40,7 @@ class _Image:
     began: float
     rows: FrameRows
     done: int = 0
+    last_line: float = field(default_factory=time.monotonic)
 
 
 class ScanRun:
@@ -113,13 +115,11 @@ class ScanRun:
         }
         self._controller.call("Scan.FrameSet", **wanted)
         told = self._controller.call("Scan.FrameGet")
-        size = max(frame.size)
-        scale = dict.fromkeys(wanted, size) | {"angle": 180.0}
+        off = {name: abs(told[name] - value) / max(frame.size) for name, value in wanted.items()}
+        # Angles that differ by whole turns are the same.
+        off["angle"] = abs((told["angle"] - wanted["angle"] + 180.0) % 360.0 - 180.0) / 180.0
         for name, value in wanted.items():
-            off = abs(told[name] - value)
-            # Angles that differ by whole turns are the same.
-            off = min(off, abs(360.0 - off)) if name == "angle" else off
-            if off > _PRECISION * scale[name]:
+            if off[name] > _PRECISION:
                 raise DriverError(f"the controller has made the {name} of the frame {told[name]:.6g} from {value:.6g}")
 
     def _set_buffer(self) -> None:
@@ -233,7 +233,16 @@ class ScanRun:
         if ready > image.done:
             self._hand_over(image, ready)
             return True
+        self._check_progress(image)
         return False
+
+    def _check_progress(self, image: _Image) -> None:
+        """Raise :class:`DriverError` when no line has come for too long: somebody may have paused the scan."""
+        waited = time.monotonic() - image.last_line
+        if waited > self._options.line_timeout + 4 * self._request.line_time:
+            told = self._controller.attempt("ZCtrl.StatusGet")
+            why = "Safe Tip has withdrawn the tip" if told == {"z_controller_status": _SAFE_TIP} else "is it paused?"
+            raise DriverError(f"no line of the scan has come for {waited:.3g} s: {why}")
 
     def _has_ended_at_once(self, image: _Image) -> bool:
         """Tell whether a scan that does not run and has changed nothing is over, with the data of the one before."""
@@ -255,6 +264,7 @@ class ScanRun:
         first = (self._layer * request.pixels[1] + image.done) * ways
         self._sink.write(first, block.reshape(-1, *block.shape[2:]))
         image.done = ready
+        image.last_line = time.monotonic()
 
     def _in_space(self, rows: np.ndarray, way: str) -> np.ndarray:
         reversed_in_time = way == "backward" and self._options.frame_order == "measured"

@@ -142,6 +142,29 @@ def test_a_scan_that_does_not_begin_is_an_error(
         acquire(driver, SCAN)
 
 
+@pytest.mark.parametrize(("status", "why"), [(1, "is it paused"), (5, "Safe Tip has withdrawn the tip")])
+def test_a_scan_that_rests_for_too_long_is_an_error(
+    make: Callable[..., Nanonis],
+    controller: ScriptedController,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    why: str,
+) -> None:
+    driver = make(line_timeout=0.1)
+    monkeypatch.setattr(controller, "do_Scan_StatusGet", lambda: {"scan_status": 1})
+    monkeypatch.setattr(controller, "do_ZCtrl_StatusGet", lambda: {"z_controller_status": status}, raising=False)
+    with pytest.raises(DriverError, match=rf"no line of the scan has come for 0\.\d+ s: {why}"):
+        acquire(driver, SCAN)
+    assert controller.last("Scan.Action")["scan_action"] == 1
+
+
+def test_whole_turns_of_a_frame_make_no_difference(
+    driver: Nanonis, controller: ScriptedController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "do_Scan_FrameGet", lambda: controller.values["frame"] | {"angle": 690.0})
+    acquire(driver, SCAN)
+
+
 def test_a_stopped_scan_is_over(driver: Nanonis, controller: ScriptedController) -> None:
     sink = Sink()
     driver.start_scan(replace(SCAN, pixels=(16, 50)), sink)

@@ -171,6 +171,17 @@ def test_a_withdrawal_survives_the_loss_of_its_connection(
     assert controller.values["z_position"] == pytest.approx(100e-9)
 
 
+@pytest.mark.parametrize("fault", LOSING)
+def test_a_withdrawal_out_of_a_scan_survives_the_loss_of_the_connection(
+    driver: Nanonis, controller: ScriptedController, fault: Fault
+) -> None:
+    driver.start_scan(SCAN, Sink())
+    controller.faults |= {"Scan.StatusGet": fault, "Scan.Action": fault}
+    driver.withdraw()
+    assert controller.values["z_position"] == pytest.approx(100e-9)
+    driver.read()
+
+
 def test_a_controller_that_is_gone_is_an_error_each_time(driver: Nanonis, controller: ScriptedController) -> None:
     controller.close()
     begun = time.monotonic()
