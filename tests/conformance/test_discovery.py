@@ -1,6 +1,8 @@
 """Drivers of other distributions: installed with pip, found by their entry points, listed even when they are broken."""
 
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import twinscope
+from twinscope.conformance.session import CHECKS
+from twinscope.conformance.settings import Settings
 
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
 NAMES = ("antique", "broken", "example")
@@ -71,3 +75,22 @@ def test_an_installed_driver_is_served(installed: Path, serve) -> None:
         frame = twinscope.ScanFrame(size=(10e-9, 10e-9), center=(5e-9, 0.0))
         scan = scope.scan(frame=frame, pixels=(4, 3), channels=["sensor_x"], heights=[10e-9]).result(20)
         assert scan["sensor_x"].values[0, 0, 0] == pytest.approx(1.25e-9, rel=1e-5)
+
+
+def test_the_documentation_shows_the_example_as_it_is() -> None:
+    page = (PLUGINS.parent.parent / "docs" / "drivers.md").read_text()
+    for name in ("twinscope_example/__init__.py", "pyproject.toml", "conformance.toml"):
+        language = "python" if name.endswith(".py") else "toml"
+        blocks = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+        code = (PLUGINS / "example" / name).read_text()
+        assert any(block.removeprefix("# pyproject.toml\n") == code for block in blocks), name
+
+
+def test_the_documentation_has_every_setting_and_every_part_of_the_contract() -> None:
+    page = (PLUGINS.parent.parent / "docs" / "drivers.md").read_text()
+    for setting in Settings.describe():
+        assert re.search(rf"^\|[^|]*`{setting.name}`", page, re.MULTILINE), setting.name
+    for check in CHECKS:
+        contract = importlib.import_module(f"twinscope.conformance.checks.{check}").CONTRACT
+        for heading in re.findall(r"'([^']+)'", contract):
+            assert f"\n## {heading}\n" in page, f"{check}: {heading}"

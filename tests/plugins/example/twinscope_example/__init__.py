@@ -11,7 +11,14 @@ from twinscope.clock import Clock
 from twinscope.drivers.base import TraceSink
 from twinscope.drivers.options import DriverOptions
 from twinscope.errors import ConfigurationError, DriverError
-from twinscope.requests import CONSTANT_HEIGHT, AcquisitionRequest, PathRequest, ScanRequest, setpoint_of
+from twinscope.requests import (
+    CONSTANT_HEIGHT,
+    AcquisitionRequest,
+    PathRequest,
+    ScanRequest,
+    SpectroscopyRequest,
+    setpoint_of,
+)
 from twinscope.state import FEEDBACK_OFF, Position, Reading, TipState
 
 TOP = 100e-9  # m, where the withdrawn tip is
@@ -150,13 +157,13 @@ class Dunes:
     # ------------------------------------------------------------------ acquisitions
 
     def start_scan(self, request: AcquisitionRequest, sink: TraceSink) -> None:
+        """Begin a scan, a path or a spectroscopy."""
         self._begin()
-        if not hasattr(request, "swept"):
-            self._feedback = FEEDBACK_OFF if request.z_mode == CONSTANT_HEIGHT else request.z_mode
+        self._feedback = FEEDBACK_OFF
+        if not isinstance(request, SpectroscopyRequest) and request.z_mode != CONSTANT_HEIGHT:
+            self._feedback = request.z_mode
             if request.setpoint is not None:
                 self._signals[setpoint_of(request.z_mode)] = request.setpoint
-        else:
-            self._feedback = FEEDBACK_OFF
         places, _, _ = self._trace(request, 0)
         # Not lower on the way than at its ends: up first, or down last.
         highest = max(places[0, 2], self._tip[2])
@@ -195,15 +202,17 @@ class Dunes:
             height = height if request.heights is None else request.heights[address.layer]
             seconds = request.line_time
         else:
-            if isinstance(request, PathRequest) and not request.separate:
-                x, y = np.array(request.positions).T
-            else:
-                x, y = np.repeat([request.positions[index]], request.trace_length, axis=0).T
+            is_way = isinstance(request, PathRequest) and not request.separate
+            x, y = np.array(request.positions if is_way else request.positions[index : index + 1]).T
+            x, y = (np.broadcast_to(values, request.trace_length) for values in (x, y))
             height = height if request.height is None else request.height
             seconds = request.point_time * request.trace_length
-            if hasattr(request, "swept"):
-                values = request.sweep.values()
-                height, bias = (values, bias) if request.swept == "z" else (height, values)
+            if isinstance(request, PathRequest):
+                seconds += 2 * request.lift / SPEED
+            elif request.swept == "z":
+                height = request.sweep.values()
+            else:
+                bias = request.sweep.values()
         places = np.stack([x, y, np.broadcast_to(height, x.shape)], axis=-1)
         return self._controlled(places), bias, seconds
 
