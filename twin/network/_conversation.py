@@ -75,8 +75,8 @@ class Envelope:
         return envelope
 
 
-class Gateway:
-    """The object that clients call."""
+class Dispatcher:
+    """The object that clients call: hands each call to the service, and makes a message of what comes back."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -107,11 +107,11 @@ class Conversation:
     """What happens on one connection, from its first byte to its last."""
 
     def __init__(
-        self, connection: Connection, peer: str, gateway: Gateway, authenticator: Authenticator, guests: Guests
+        self, connection: Connection, peer: str, dispatcher: Dispatcher, authenticator: Authenticator, guests: Guests
     ) -> None:
         self._connection = connection
         self._peer = peer
-        self._gateway = gateway
+        self._dispatcher = dispatcher
         self._authenticator = authenticator
         self._guests = guests
         self._token: Any = None
@@ -175,7 +175,7 @@ class Conversation:
         self._seen = time.monotonic()
         client = introduction.get("client")
         known = introduction.get("session")
-        session = self._gateway.service.sessions.enter(
+        session = self._dispatcher.service.sessions.enter(
             identity, client if isinstance(client, str) else self._peer, known if isinstance(known, str) else None
         )
         log.info("%s (%r) is connected from %s as %s", identity.name, session.client, self._peer, session.label)
@@ -208,7 +208,7 @@ class Conversation:
         name, method, arguments, keywords = call
         if (name, method) != (_pyro.OBJECT_ID, _pyro.METHOD) or keywords:
             return _exception(f"only {_pyro.OBJECT_ID}.{_pyro.METHOD}(name, parameters, envelope) can be called here")
-        return self._gateway.call(session, arguments)
+        return self._dispatcher.call(session, arguments)
 
     def _send(self, message: Message) -> None:
         self._connection.send(message, SEND_TIMEOUT)

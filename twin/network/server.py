@@ -12,7 +12,7 @@ from pathlib import Path
 from twinscope.errors import ConfigurationError
 from twinscope.instrument import Instrument
 from twinscope.network._authentication import Authenticator
-from twinscope.network._conversation import Conversation, Gateway
+from twinscope.network._conversation import Conversation, Dispatcher
 from twinscope.network._guests import Guests
 from twinscope.network._pyro import Connection
 from twinscope.network._sockets import Address, listen, peer_of, remove
@@ -79,7 +79,7 @@ class Server:
             raise
         self._guests = Guests()
         self.service = Service(instrument)
-        self._gateway = Gateway(self.service)
+        self._dispatcher = Dispatcher(self.service)
         self._authenticator = Authenticator(folder, token)
         # A signal handler may write to it while the loop waits.
         self._awake, self._alarm = socket.socketpair()
@@ -138,7 +138,7 @@ class Server:
             accepted = self._context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
         connection = Connection(accepted)
         self._guests.arrive(connection, peer)
-        conversation = Conversation(connection, peer, self._gateway, self._authenticator, self._guests)
+        conversation = Conversation(connection, peer, self._dispatcher, self._authenticator, self._guests)
         try:
             threading.Thread(target=conversation.run, name=f"client {peer}", daemon=True).start()
         except RuntimeError as exc:
