@@ -119,7 +119,8 @@ def _fit(value: Any, hint: Any) -> Any:
         return _fit_tuple(value, hint)
     kind: Callable[[Any], Any]
     if origin is Literal:
-        fits, kind = value in get_args(hint), _same
+        # Arrays cannot be asked whether they are equal to it.
+        fits, kind = any(isinstance(value, type(one)) and value == one for one in get_args(hint)), _same
     elif _is_table(hint):
         fits, kind = isinstance(value, Mapping) and all(isinstance(key, str) for key in value), dict
     elif hint in _SIMPLE:
@@ -135,9 +136,16 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 # Booleans are numbers in Python, not here.
 _SIMPLE: Mapping[Any, Callable[[Any], bool]] = {
-    float: lambda value: isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
+    float: _is_finite,
     int: lambda value: isinstance(value, int) and not isinstance(value, bool),
     Path: lambda value: isinstance(value, str | Path) and bool(str(value)),
 }

@@ -10,7 +10,11 @@ from twinscope.errors import InvalidRequestError
 def finite(name: str, value: Any) -> float:
     """Return `value` as a finite float; text, None, booleans, NaN and infinity are refused."""
     if not isinstance(value, bool | str | bytes) and hasattr(value, "__float__"):
-        number = float(value)
+        try:
+            number = float(value)
+        # An integer may be too large for it, and an array more than one number.
+        except (OverflowError, TypeError, ValueError):
+            number = math.nan
         if math.isfinite(number):
             return number
     raise InvalidRequestError(f"{name} is {value!r}: expected a finite number", name=name)

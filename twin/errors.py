@@ -18,7 +18,7 @@
     ├── DriverError                        the driver, or what stands behind it, failed
     │   └── DriverDiedError                the process of the driver has ended or was ended
     ├── ProtocolError                      bytes do not follow the Nanonis protocol, or cannot be sent in it
-├── StoreError (OSError)               data could not be written or read
+    ├── StoreError (OSError)               data could not be written or read
     ├── MissingPackageError (ImportError)  an optional package is not installed
     └── RemoteError                        the server cannot be used
         ├── ServerUnreachableError (ConnectionError)  there is no answer

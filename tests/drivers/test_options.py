@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from twinscope.drivers.options import DriverOptions, read_options
@@ -41,6 +42,7 @@ def test_values_become_what_is_annotated() -> None:
         ({"port": 65.5}, "the option port is 65.5: expected an integer"),
         ({"port": True}, "port is True: expected an integer"),
         ({"timeout": float("nan")}, "timeout is nan: expected a finite number"),
+        ({"timeout": 10**400}, "timeout is 10+: expected a finite number"),
         ({"timeout": "2"}, "timeout is '2'"),
         ({"safe": 1}, "safe is 1: expected true or false"),
         ({"file": 3}, "file is 3: expected a path or nothing"),
@@ -49,6 +51,7 @@ def test_values_become_what_is_annotated() -> None:
         ({"corners": "12"}, "corners is '12'"),
         ({"names": ["a", 1]}, r"names is \['a', 1\]: expected a list, each text"),
         ({"axis": "z"}, "axis is 'z': expected one of 'x', 'y'"),
+        ({"axis": np.array(["x", "y"])}, r"axis is array\(.*: expected one of 'x', 'y'"),
         ({"limits": [1]}, r"limits is \[1\]: expected a table"),
         ({"rate": None}, "rate is None: expected a finite number or text"),
         ({"hots": "h"}, "unknown option 'hots': expected host, port"),
