@@ -238,6 +238,12 @@ def test_a_sweep_in_segments(tmp_path: Path) -> None:
     content = write.grid_3ds(CHANNELS, spectra, parameters, (2, 2), extra=segments.format(1))
     with pytest.raises(StoreError, match="the segments of its sweep have 4 points"):
         read_recording(put(tmp_path, "grid.3ds", content))
+    # More than any spectrum has: they are not even made.
+    content = write.grid_3ds(
+        CHANNELS, spectra, parameters, (2, 2), extra=segments.format("5;" + "0,1,0,0,5;" * 999 + "0,1,0,0,5")
+    )
+    with pytest.raises(StoreError, match="the segments of its sweep have 5008 points, its spectra have 5"):
+        read_recording(put(tmp_path, "grid.3ds", content))
 
 
 def test_positions_with_other_sweeps_are_kept_apart(tmp_path: Path) -> None:

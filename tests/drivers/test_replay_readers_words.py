@@ -97,6 +97,9 @@ def test_names_are_used_once() -> None:
     names = Names()
     ways = [("forward", 0.0), ("backward", 0.0), ("forward", 1.0), ("forward", 0.0), ("forward", 0.0)]
     assert [names.image("Z", *way) for way in ways] == ["z", "z", "z", "z_2", "z_3"]  # type: ignore[arg-type]
+    # Each of them is found at once: a small file may name very many channels.
+    names = Names()
+    assert len({names.name("Z" + "." * (i % 100), str(i)) for i in range(20_000)}) == 20_000
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import keyword
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 
 from twinscope.capabilities import RESERVED_NAMES
@@ -50,32 +51,35 @@ class Names:
     ----------
     given
         Names by what they stand for.
+    taken
+        The same names, each with the number that the next one gets that would be called so.
     images
-        The names of images that there are already, with what tells them apart.
+        How many images there are already, by what tells them apart.
     """
 
     given: dict[tuple[str, ...], str] = field(default_factory=dict)
-    images: set[tuple[str, Direction, float]] = field(default_factory=set)
+    taken: dict[str, int] = field(default_factory=dict)
+    images: Counter[tuple[str, Direction, float]] = field(default_factory=Counter)
 
     def name(self, original: str, *also: str) -> str:
         """Return the name of a channel; the same for the same arguments, with a number if it was taken."""
         key = (original, *also)
         if key not in self.given:
             wanted = free = identifier(original)
-            number = 2
-            while free in self.given.values():
+            number = self.taken.get(wanted, 2)
+            while free in self.taken:
                 free, number = f"{wanted}_{number}", number + 1
+            self.taken[wanted] = number
             self.given[key] = free
+            self.taken.setdefault(free, 2)
         return self.given[key]
 
     def image(self, original: str, direction: Direction, time: float = 0.0) -> str:
         """Return the name of the channel of an image: another one when there is such an image already."""
-        name = self.name(original)
-        number = 2
-        while (name, direction, time) in self.images:
-            name, number = self.name(original, str(number)), number + 1
-        self.images.add((name, direction, time))
-        return name
+        same = original, direction, time
+        self.images[same] += 1
+        number = self.images[same]
+        return self.name(original) if number == 1 else self.name(original, str(number))
 
 
 def _in_ascii(letter: str) -> str:

@@ -125,13 +125,12 @@ def _segments(path: Path, header: Header, points: int) -> np.ndarray:
         if len(numbers) <= _STEPS or not 1 <= numbers[_STEPS] <= points:
             raise damaged(path, f"a segment of its sweep is {line[:80]!r}")
         lines.append((numbers[0], numbers[1], int(numbers[_STEPS])))
-    if sum(steps for *_, steps in lines) <= points:
-        values = np.concatenate([np.linspace(*line) for line in lines])
-    else:
-        values = np.concatenate([np.linspace(*line)[bool(index) :] for index, line in enumerate(lines)])
-    if len(values) != points:
-        raise damaged(path, f"the segments of its sweep have {len(values)} points, its spectra have {points}")
-    return values
+    count = sum(steps for *_, steps in lines)
+    shared = len(lines) - 1
+    if points not in (count, count - shared):
+        raise damaged(path, f"the segments of its sweep have {count} points, its spectra have {points}")
+    first = 0 if points == count else 1
+    return np.concatenate([np.linspace(*line)[first if index else 0 :] for index, line in enumerate(lines)])
 
 
 def _add_spectra(
