@@ -44,12 +44,12 @@ def serve(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: server.stop())
     gateway = _nanonis_gateway(options, server.service, interlocks)
     instrument.start()
-    print(f"twinscope {__version__} serves a {instrument.capabilities.instrument}", flush=True)
-    if gateway is not None:
-        gateway.start()
-        print(f"Nanonis clients come in at 127.0.0.1, ports {' '.join(map(str, gateway.ports))}", flush=True)
-    print(f"at {server.uri}; Ctrl-C stops it" + ("; clients need --keys" if server.encrypts else ""), flush=True)
     try:
+        print(f"twinscope {__version__} serves a {instrument.capabilities.instrument}", flush=True)
+        if gateway is not None:
+            gateway.start()
+            print(f"Nanonis clients come in at 127.0.0.1, ports {' '.join(map(str, gateway.ports))}", flush=True)
+        print(f"at {server.uri}; Ctrl-C stops it" + ("; clients need --keys" if server.encrypts else ""), flush=True)
         server.run()
     finally:
         if gateway is not None:
