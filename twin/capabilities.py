@@ -151,6 +151,11 @@ class Capabilities:
         sweeps = tuple(f"sweep_{swept}" for swept in self.sweeps if SpectroscopyRequest.kind in self.acquisitions)
         return (*self.acquisitions, *sweeps, *self.feedback_modes, *self.features)
 
+    @property
+    def most_values(self) -> int:
+        """How many values one acquisition may record, of all channels together."""
+        return self.largest_acquisition // BYTES_PER_VALUE
+
     def check_position(self, **position: float) -> None:
         """Raise :class:`OutOfRangeError` when x, y or z is outside its limits."""
         for name, value in position.items():

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from twinscope.capabilities import BYTES_PER_VALUE, Capabilities, Limits
+from twinscope.capabilities import Capabilities, Limits
 from twinscope.requests import PathRequest, ScanFrame, ScanRequest, SpectroscopyRequest, setpoint_of
 from twinscope.state import FEEDBACK_OFF
 
@@ -183,13 +183,12 @@ def _shape_tip(limits: Mapping[str, Limits]) -> Schema:
 
 def _channels(capabilities: Capabilities) -> Schema:
     recorded = "; ".join(f"{channel.name}: {channel.quantity} ({channel.unit})" for channel in capabilities.channels)
-    most = capabilities.largest_acquisition // BYTES_PER_VALUE
     return {
         "type": "array",
         "items": {"type": "string", "enum": [channel.name for channel in capabilities.channels]},
         "minItems": 1,
         "uniqueItems": True,
-        "description": f"what to record. {recorded}. At most {most} values in all",
+        "description": f"what to record. {recorded}. At most {capabilities.most_values} values in all",
     }
 
 

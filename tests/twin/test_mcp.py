@@ -30,7 +30,7 @@ from twinscope.cli import main
 from twinscope.errors import InvalidRequestError, TwinscopeError
 from twinscope.local import LocalTransport
 from twinscope.mcp.control import Control
-from twinscope.mcp.desk import Desk
+from twinscope.mcp.instrument_client import InstrumentClient
 from twinscope.mcp.results import brief, excerpt, finite
 from twinscope.mcp.toolbox import toolbox
 from twinscope.mcp.tools import Picture
@@ -413,22 +413,22 @@ JUNK = st.recursive(
 
 
 @pytest.fixture
-def desk(instrument: Callable[..., Any]) -> Iterator[Desk]:
-    """A desk with control of an instrument in this process."""
-    desk = Desk(LocalTransport(instrument()))
-    desk.control.take("tests")
-    desk.do("acquire", {"kind": "scan", "request": {"frame": FRAME, "pixels": [4, 4], "channels": ["at_x"]}})
-    yield desk
-    desk.close()
+def client(instrument: Callable[..., Any]) -> Iterator[InstrumentClient]:
+    """A client with control of an instrument in this process."""
+    client = InstrumentClient(LocalTransport(instrument()))
+    client.control.take("tests")
+    client.do("acquire", {"kind": "scan", "request": {"frame": FRAME, "pixels": [4, 4], "channels": ["at_x"]}})
+    yield client
+    client.close()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_whatever_the_model_says_the_answer_is_one_of_ours(desk: Desk, data: st.DataObject) -> None:
-    tools = toolbox(desk.capabilities, desk.role, acknowledge=True)
+def test_whatever_the_model_says_the_answer_is_one_of_ours(client: InstrumentClient, data: st.DataObject) -> None:
+    tools = toolbox(client.capabilities, client.role, acknowledge=True)
     tool = tools[data.draw(st.sampled_from(sorted(set(tools) - {"emergency_stop"})))]
     usual = {
-        "id": desk.ask("jobs")[0]["id"],
+        "id": client.ask("jobs")[0]["id"],
         "frame": FRAME,
         "pixels": [2, 2],
         "channels": ["at_x"],
@@ -440,7 +440,7 @@ def test_whatever_the_model_says_the_answer_is_one_of_ours(desk: Desk, data: st.
     arguments |= {name: data.draw(JUNK) for name in chosen}
     try:
         tool.check(arguments)
-        answer = tool.run(desk, dict(arguments), lambda *_: None)
+        answer = tool.run(client, dict(arguments), lambda *_: None)
     except TwinscopeError as exc:
         json.dumps(exc.to_dict())
         return

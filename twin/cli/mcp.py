@@ -12,7 +12,7 @@ from twinscope.cli.options import AddCommand, add_address_options, transport_of
 if TYPE_CHECKING:
     import socket
 
-    from twinscope.mcp.desk import Desk
+    from twinscope.mcp.instrument_client import InstrumentClient
     from twinscope.mcp.tools import Tool
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -20,17 +20,17 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def mcp(options: argparse.Namespace) -> int:
     """Let a language-model agent operate an instrument, by the Model Context Protocol over stdin and stdout."""
-    from twinscope.mcp.desk import Desk
+    from twinscope.mcp.instrument_client import InstrumentClient
     from twinscope.network._sockets import listen
 
     if not options.schema:
         import_optional("mcp", "mcp")
     listening = None if options.http is None else listen(*options.http)[0]
-    desk = Desk(transport_of(options), idle=options.idle, withdraw=options.withdraw_on_exit)
+    client = InstrumentClient(transport_of(options), idle=options.idle, withdraw=options.withdraw_on_exit)
     try:
-        _run(desk, listening, options)
+        _run(client, listening, options)
     finally:
-        desk.close()
+        client.close()
     return 0
 
 
@@ -63,23 +63,25 @@ def add_commands(add: AddCommand) -> None:
     sub.add_argument("--schema", action="store_true", help="print what the tools take, as JSON Schema, and end")
 
 
-def _run(desk: "Desk", listening: "socket.socket | None", options: argparse.Namespace) -> None:
+def _run(client: "InstrumentClient", listening: "socket.socket | None", options: argparse.Namespace) -> None:
     from twinscope.mcp.toolbox import toolbox
 
-    tools = toolbox(desk.capabilities, desk.role, read_only=options.read_only, acknowledge=options.allow_acknowledge)
+    tools = toolbox(
+        client.capabilities, client.role, read_only=options.read_only, acknowledge=options.allow_acknowledge
+    )
     if options.schema:
         print(json.dumps({name: tool.takes for name, tool in tools.items()}, indent=2))
         return
-    _answer(desk, tools, listening)
+    _answer(client, tools, listening)
 
 
-def _answer(desk: "Desk", tools: "dict[str, Tool]", listening: "socket.socket | None") -> None:
+def _answer(client: "InstrumentClient", tools: "dict[str, Tool]", listening: "socket.socket | None") -> None:
     from twinscope.mcp.running import run_http, run_stdio
     from twinscope.mcp.server import AgentServer
 
-    server = AgentServer(desk, tools).protocol
+    server = AgentServer(client, tools).protocol
     if listening is None:
-        run_stdio(server, desk.close)
+        run_stdio(server, client.close)
         return
     given = os.environ.get("TWINSCOPE_MCP_TOKEN")
     token = given or secrets.token_urlsafe(32)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twinscope import _checks
-from twinscope.capabilities import BYTES_PER_VALUE, Capabilities
+from twinscope.capabilities import Capabilities
 from twinscope.errors import InvalidRequestError, OutOfRangeError, TwinscopeError
 from twinscope.jobs import ON_LEASE_LOSS
-from twinscope.mcp.desk import Desk
+from twinscope.mcp.instrument_client import InstrumentClient
 from twinscope.mcp.looking import succeeded
 from twinscope.mcp.tools import FLAG, OBJECT, TEXT, Report, Tool
 from twinscope.requests import line_positions, request_from_dict
@@ -34,7 +34,7 @@ _DONE: Schema = {
 
 _LINE = ("start", "stop", "points")
 
-_Parameters = Callable[[Desk, dict[str, Any]], Mapping[str, Any]]
+_Parameters = Callable[[InstrumentClient, dict[str, Any]], Mapping[str, Any]]
 """Turns the arguments of a tool into the parameters of its verb."""
 
 
@@ -122,20 +122,16 @@ def _line(capabilities: Capabilities, path: Schema) -> Schema:
     ends = {end: point(capabilities.limits, f"{end} of the line, in m") for end in ("start", "stop")}
     rest = {name: known for name, known in path["properties"].items() if name != "positions"}
     required = [*_LINE, *(name for name in path["required"] if name != "positions")]
-    points = COUNT | {"maximum": _most_points(capabilities), "description": "equidistant, ends included"}
+    points = COUNT | {"maximum": capabilities.most_values, "description": "equidistant, ends included"}
     return path | {"properties": ends | {"points": points} | rest, "required": required}
 
 
 def _positions(capabilities: Capabilities, start: Any, stop: Any, points: Any) -> list[tuple[float, float]]:
     """Return the places along a line, if they are not more than the instrument could record."""
-    count, most = _checks.count("points", points), _most_points(capabilities)
+    count, most = _checks.count("points", points), capabilities.most_values
     if count > most:
         raise OutOfRangeError(f"points is {count}: expected at most {most}", name="points", value=count, high=most)
     return line_positions(start, stop, count)
-
-
-def _most_points(capabilities: Capabilities) -> int:
-    return capabilities.largest_acquisition // BYTES_PER_VALUE
 
 
 def _job_tools() -> list[Tool]:
@@ -155,8 +151,8 @@ def _with_dry_run(takes: Schema) -> Schema:
     return takes | {"properties": takes["properties"] | {"dry_run": FLAG | {"default": False, "description": text}}}
 
 
-def _as_given(desk: Desk, arguments: dict[str, Any]) -> Mapping[str, Any]:
-    del desk
+def _as_given(client: InstrumentClient, arguments: dict[str, Any]) -> Mapping[str, Any]:
+    del client
     return arguments
 
 
@@ -172,12 +168,12 @@ def _tool(
 ) -> Tool:
     """Make the tool for a verb, of the same name unless given."""
 
-    def run(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+    def run(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
         del report
         given = dict(arguments)
         if _is_dry_run(given):
-            return _dry_run(_why_not(desk, verb or name, parameters, given))
-        return _begun(desk, verb or name, desk.do(verb or name, parameters(desk, given)))
+            return _dry_run(_why_not(client, verb or name, parameters, given))
+        return _begun(client, verb or name, client.do(verb or name, parameters(client, given)))
 
     return Tool(
         name, text, _with_dry_run(takes), _DONE, run, writes=True, destructive=destructive, idempotent=idempotent
@@ -187,10 +183,10 @@ def _tool(
 def _acquisition(name: str, text: str, takes: Schema, kind: str) -> Tool:
     """Make the tool for an acquisition."""
 
-    def parameters(desk: Desk, arguments: dict[str, Any]) -> dict[str, Any]:
-        lost = arguments.pop("on_lease_loss", desk.on_lease_loss)
+    def parameters(client: InstrumentClient, arguments: dict[str, Any]) -> dict[str, Any]:
+        lost = arguments.pop("on_lease_loss", client.on_lease_loss)
         if name == "scan_line":
-            arguments["positions"] = _positions(desk.capabilities, *map(arguments.pop, _LINE))
+            arguments["positions"] = _positions(client.capabilities, *map(arguments.pop, _LINE))
         request = request_from_dict(kind, arguments)
         return {"kind": kind, "request": request.to_dict(), "on_lease_loss": lost}
 
@@ -203,21 +199,21 @@ def _acquisition(name: str, text: str, takes: Schema, kind: str) -> Tool:
 # ---------------------------------------------------------------------- what they do
 
 
-def _take(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _take(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     del report
     purpose = str(arguments["purpose"])
     if not _is_dry_run(arguments):
-        desk.control.take(purpose)
+        client.control.take(purpose)
         return {"dry_run": False, "over": True}
-    wanted = {"purpose": purpose, "duration": desk.control.DURATION}
-    return _dry_run(None if desk.control.held else desk.why_not("acquire_lease", wanted))
+    wanted = {"purpose": purpose, "duration": client.control.DURATION}
+    return _dry_run(None if client.control.held else client.why_not("acquire_lease", wanted))
 
 
-def _release(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _release(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     del report
     if _is_dry_run(arguments):
-        return _dry_run(desk.why_not("release_lease", {}))
-    desk.control.release()
+        return _dry_run(client.why_not("release_lease", {}))
+    client.control.release()
     return {"dry_run": False, "over": True}
 
 
@@ -229,21 +225,23 @@ def _dry_run(error: TwinscopeError | None) -> dict[str, Any]:
     return {"dry_run": True, "would_be_done": error is None} | ({} if error is None else {"why_not": error.to_dict()})
 
 
-def _why_not(desk: Desk, verb: str, parameters: _Parameters, arguments: dict[str, Any]) -> TwinscopeError | None:
+def _why_not(
+    client: InstrumentClient, verb: str, parameters: _Parameters, arguments: dict[str, Any]
+) -> TwinscopeError | None:
     try:
-        return desk.why_not(verb, parameters(desk, arguments))
+        return client.why_not(verb, parameters(client, arguments))
     except InvalidRequestError as exc:
         return exc
 
 
-def _begun(desk: Desk, verb: str, answer: Mapping[str, Any] | None) -> dict[str, Any]:
+def _begun(client: InstrumentClient, verb: str, answer: Mapping[str, Any] | None) -> dict[str, Any]:
     """Tell what was begun; of what is over soon, that it is, and what went wrong with it is raised."""
     if answer is None:
         return {"dry_run": False, "over": True}
     if verb == "acquire":
-        progress = desk.job(answer["progress"]["id"])
+        progress = client.job(answer["progress"]["id"])
     elif verb in _DIRECTING:
-        progress = desk.job(answer["id"])
+        progress = client.job(answer["id"])
     else:
-        progress = succeeded(desk.job(answer["id"], _PATIENCE))
+        progress = succeeded(client.job(answer["id"], _PATIENCE))
     return {"dry_run": False, "job": progress["id"], "state": progress["state"], "over": progress["over"]}

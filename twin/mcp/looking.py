@@ -9,7 +9,7 @@ from typing import Any
 from twinscope import _checks
 from twinscope.capabilities import ACQUISITIONS, Capabilities
 from twinscope.errors import InvalidRequestError, TwinscopeError
-from twinscope.mcp.desk import Desk
+from twinscope.mcp.instrument_client import InstrumentClient
 from twinscope.mcp.results import STATISTICS, brief, excerpt, statistics, summary
 from twinscope.mcp.tools import (
     FLAG,
@@ -188,21 +188,21 @@ def _checked_timeout(arguments: Mapping[str, Any], default: float) -> float:
 # ---------------------------------------------------------------------- the instrument
 
 
-def _capabilities(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _capabilities(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     del arguments, report
-    return desk.capabilities.to_dict()
+    return client.capabilities.to_dict()
 
 
-def _state(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _state(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     del arguments, report
-    state: dict[str, Any] = desk.ask("state")
+    state: dict[str, Any] = client.ask("state")
     held = state["lease"]
-    return state | {"you_have_control": held is not None and held["number"] == desk.control.lease}
+    return state | {"you_have_control": held is not None and held["number"] == client.control.lease}
 
 
-def _signals(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _signals(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     del arguments, report
-    state, capabilities = desk.ask("state"), desk.capabilities
+    state, capabilities = client.ask("state"), client.capabilities
     signals = []
     for signal in capabilities.signals:
         one: dict[str, Any] = {"name": signal.name, "unit": signal.unit, "quantity": signal.quantity}
@@ -214,25 +214,25 @@ def _signals(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str,
     return {"time": state["time"], "feedback": state["feedback"], "signals": signals}
 
 
-def _jobs(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _jobs(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     del report
     limit = _checked_limit(arguments, "limit", 20, _MOST_ENTRIES)
-    return {"jobs": desk.ask("jobs")[-limit:]}
+    return {"jobs": client.ask("jobs")[-limit:]}
 
 
-def _find(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _find(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     del report
     limit = _checked_limit(arguments, "limit", 20, _MOST_ENTRIES)
-    return {"acquisitions": brief(desk.ask("find", criteria=arguments | {"limit": limit}))}
+    return {"acquisitions": brief(client.ask("find", criteria=arguments | {"limit": limit}))}
 
 
-def _events(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _events(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     limit = _checked_limit(arguments, "limit", 50, _MOST_ENTRIES)
     timeout = _checked_timeout(arguments, 0.0)
     deadline = time.monotonic() + timeout
     while True:
         left = max(deadline - time.monotonic(), 0.0)
-        answer: dict[str, Any] = desk.ask("events", cursor=arguments.get("cursor"), timeout=min(left, _STEP))
+        answer: dict[str, Any] = client.ask("events", cursor=arguments.get("cursor"), timeout=min(left, _STEP))
         if answer["events"] or left == 0 or "cursor" not in arguments:
             break
         report(timeout - left, timeout, "nothing has happened yet")
@@ -245,16 +245,16 @@ def _events(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, 
 # ---------------------------------------------------------------------- jobs
 
 
-def _progress(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _progress(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     del report
-    return desk.job(arguments["id"])
+    return client.job(arguments["id"])
 
 
-def _wait(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _wait(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     deadline = time.monotonic() + _checked_timeout(arguments, 20.0)
     while True:
         left = max(deadline - time.monotonic(), 0.0)
-        progress = desk.job(arguments["id"], min(left, _STEP))
+        progress = client.job(arguments["id"], min(left, _STEP))
         if progress["over"]:
             return succeeded(progress)
         report(progress.get("traces_done", progress["elapsed"]), progress.get("traces_total"), progress["state"])
@@ -274,14 +274,14 @@ def succeeded(progress: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------------- what was measured
 
 
-def _summary(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _summary(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     del report
-    return summary(desk.acquisition(arguments["id"]).partial())
+    return summary(client.acquisition(arguments["id"]).partial())
 
 
-def _picture(desk: Desk, arguments: dict[str, Any], report: Report) -> Picture:
+def _picture(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> Picture:
     del report
-    measurement = desk.acquisition(arguments["id"]).partial()
+    measurement = client.acquisition(arguments["id"]).partial()
     channel = arguments.get("channel", next(iter(measurement)))
     about = statistics(measurement[channel])
     with tempfile.TemporaryDirectory() as folder:
@@ -289,9 +289,9 @@ def _picture(desk: Desk, arguments: dict[str, Any], report: Report) -> Picture:
     return Picture(png, about)
 
 
-def _data(desk: Desk, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+def _data(client: InstrumentClient, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
     del report
     most = _checked_limit(arguments, "most", 400, _MOST_VALUES)
-    measurement = desk.acquisition(arguments["id"]).partial()
+    measurement = client.acquisition(arguments["id"]).partial()
     channel = arguments.get("channel", next(iter(measurement)))
     return excerpt(measurement[channel], arguments.get("window"), most)

@@ -1,4 +1,4 @@
-"""The server of the Model Context Protocol: tools and resources of a desk, for one agent."""
+"""The server of the Model Context Protocol: tools and resources of an instrument, for one agent."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ from mcp.shared.exceptions import MCPError
 
 from twinscope._version import __version__
 from twinscope.errors import TwinscopeError
-from twinscope.mcp.desk import Desk
+from twinscope.mcp.instrument_client import InstrumentClient
 from twinscope.mcp.results import finite
 from twinscope.mcp.tools import Picture, Report, Tool
 
@@ -52,21 +52,21 @@ class AgentServer:
 
     Parameters
     ----------
-    desk
+    client
         The way to the instrument.
     tools
         What the agent may call, by name.
     """
 
-    def __init__(self, desk: Desk, tools: Mapping[str, Tool]) -> None:
-        self._desk = desk
+    def __init__(self, client: InstrumentClient, tools: Mapping[str, Tool]) -> None:
+        self._client = client
         self._tools = tools
         # Threads of its own: what waits must not keep a stop from being heard.
         self._urgent = {name: anyio.CapacityLimiter(4) for name in ("emergency_stop", "withdraw")}
         self.protocol: Server[Any] = Server(
             "twinscope",
             version=__version__,
-            instructions=_INSTRUCTIONS.format(instrument=desk.capabilities.instrument),
+            instructions=_INSTRUCTIONS.format(instrument=client.capabilities.instrument),
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
             on_list_resources=self._list_resources,
@@ -93,9 +93,9 @@ class AgentServer:
         return _success(answer)
 
     def _carry_out(self, tool: Tool, arguments: dict[str, Any], report: Report) -> Mapping[str, Any] | Picture:
-        self._desk.control.heard()
+        self._client.control.heard()
         tool.check(arguments)
-        return tool.run(self._desk, arguments, report)
+        return tool.run(self._client, arguments, report)
 
     async def _list_resources(self, context: ServerRequestContext[Any], parameters: Any) -> types.ListResourcesResult:
         del context, parameters
@@ -115,7 +115,7 @@ class AgentServer:
             expected = ", ".join(_RESOURCES)
             raise MCPError(types.INVALID_PARAMS, f"there is no resource {uri!r}: expected one of {expected}")
         try:
-            found = await anyio.to_thread.run_sync(self._desk.ask, _RESOURCES[uri][0], abandon_on_cancel=True)
+            found = await anyio.to_thread.run_sync(self._client.ask, _RESOURCES[uri][0], abandon_on_cancel=True)
         except TwinscopeError as exc:
             raise MCPError(types.INTERNAL_ERROR, exc.message, exc.to_dict()) from exc
         text = types.TextResourceContents(uri=uri, mime_type="application/json", text=_json(finite(found)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinscope.errors import InvalidRequestError
-from twinscope.mcp.desk import Desk
+from twinscope.mcp.instrument_client import InstrumentClient
 from twinscope.schemas import Schema
 
 Report = Callable[[float, float | None, str], None]
@@ -41,7 +41,7 @@ class Tool:
     takes, gives
         JSON Schemas of its arguments and of its answer, objects both.
     run
-        Carries it out: with the desk, the arguments, and a way to tell how far it is.
+        Carries it out: with the client, the arguments, and a way to tell how far it is.
     writes
         Whether it changes something.
     destructive
@@ -54,7 +54,7 @@ class Tool:
     text: str
     takes: Schema
     gives: Schema
-    run: Callable[[Desk, dict[str, Any], Report], Mapping[str, Any] | Picture]
+    run: Callable[[InstrumentClient, dict[str, Any], Report], Mapping[str, Any] | Picture]
     writes: bool = False
     destructive: bool = False
     idempotent: bool = True

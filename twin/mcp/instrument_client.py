@@ -1,4 +1,4 @@
-"""Where an agent sits: a client of the instrument that can look, ask whether, and do, without waiting for the end."""
+"""A client of the instrument for an agent: it can look, ask whether, and do, without waiting for the end."""
 
 import threading
 from collections import OrderedDict
@@ -16,13 +16,13 @@ from twinscope.protocol import Transport
 _KEPT = 2
 
 
-class Desk:
+class InstrumentClient:
     """The instrument, for one agent. Any thread may use it.
 
     Parameters
     ----------
     transport
-        The way to the instrument; it is closed with the desk.
+        The way to the instrument; it is closed with this client.
     idle, withdraw
         See :class:`~twinscope.mcp.control.Control`.
 
