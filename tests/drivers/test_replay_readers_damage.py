@@ -19,7 +19,7 @@ from PIL import Image
 import twinscope
 from tests.drivers import _recordings as write
 from tests.drivers._recordings import ramp
-from twinscope.drivers.replay.readers import read_recording, trial
+from twinscope.drivers.replay.readers import isolated, read_recording
 from twinscope.errors import ConfigurationError, StoreError
 
 NOTE = {"FastScanSize": 2e-6, "SlowScanSize": 1e-6, "ScanRate": 2.0}
@@ -119,7 +119,7 @@ def sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file over which the HDF5 library hangs costs seconds."""
-    monkeypatch.setattr(trial, "_PATIENCE", 5.0)
+    monkeypatch.setattr(isolated, "_PATIENCE", 5.0)
 
 
 def attempt(path: Path, options: dict[str, Any]) -> str | None:
@@ -263,9 +263,9 @@ def test_hdf5_may_hang_or_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     nsid(tmp_path / "image.h5")
     assert attempt(tmp_path / "image.h5", {}) is None
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "_PROGRAM", program)
-        patch.setattr(trial, "_PATIENCE", 1.0)
-        patch.setattr(trial, "_TRIAL", trial._Trial())
+        patch.setattr(isolated, "_PROGRAM", program)
+        patch.setattr(isolated, "_PATIENCE", 1.0)
+        patch.setattr(isolated, "_READER", isolated._Process())
         assert "does not survive it, or does not come to an end" in str(attempt(tmp_path / "image.h5", {}))
     assert attempt(tmp_path / "image.h5", {}) is None
 
@@ -273,17 +273,19 @@ def test_hdf5_may_hang_or_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 def test_a_process_that_has_ended_meanwhile_is_started_again(tmp_path: Path) -> None:
     nsid(tmp_path / "image.h5")
     assert attempt(tmp_path / "image.h5", {}) is None
-    assert trial._TRIAL._process is not None
-    trial._TRIAL._process.kill()
+    assert isolated._READER._process is not None
+    isolated._READER._process.kill()
     assert attempt(tmp_path / "image.h5", {}) is None
 
 
 def test_a_process_without_work_ends_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     nsid(tmp_path / "image.h5")
-    waiting = trial._Trial()
-    monkeypatch.setattr(trial, "_TRIAL", waiting)
+    waiting = isolated._Process()
+    monkeypatch.setattr(isolated, "_READER", waiting)
     monkeypatch.setattr(
-        trial, "_PROGRAM", "from twinscope.drivers.replay.readers import trial; trial._IDLE = 0.5; trial.serve()"
+        isolated,
+        "_PROGRAM",
+        "from twinscope.drivers.replay.readers import isolated; isolated._IDLE = 0.5; isolated.serve()",
     )
     assert attempt(tmp_path / "image.h5", {}) is None
     assert waiting._process is not None
@@ -293,7 +295,7 @@ def test_a_process_without_work_ends_by_itself(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_damaged_heap_over_which_hdf5_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(trial, "_PATIENCE", 1.5)
+    monkeypatch.setattr(isolated, "_PATIENCE", 1.5)
     path = tmp_path / "image.h5"
     own(path)
     content = bytearray(path.read_bytes())

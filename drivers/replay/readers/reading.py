@@ -11,6 +11,7 @@ import h5py
 from twinscope.drivers.replay.readers import (
     gwyddion,
     ibw,
+    isolated,
     nanonis_3ds,
     nanonis_dat,
     nanonis_sxm,
@@ -18,7 +19,6 @@ from twinscope.drivers.replay.readers import (
     own,
     png,
     tiff,
-    trial,
 )
 from twinscope.drivers.replay.readers.contents import Contents, damaged, file_size, foreign
 from twinscope.drivers.replay.readers.options import SCALE, ReadingOptions
@@ -97,7 +97,7 @@ def read_recording(path: str | Path, *, format: str | None = None, **options: An
     path = Path(path)
     if format in _IN_HDF5 or (format is None and _HDF5(_beginning(path))):
         ReadingOptions.from_keywords(options)
-        return read_directly(path, trial.format_of(path, format, options), options)
+        return read_directly(path, isolated.format_of(path, format, options), options)
     return read_directly(path, format, options)
 
 

@@ -1,4 +1,4 @@
-"""Files are tried in a process of its own where what reads them cannot be stopped.
+"""Files are read in a process of its own first where what reads them cannot be stopped.
 
 The HDF5 library follows damaged lengths and addresses: over some files it runs for ever, or ends the process, and it
 holds a lock that every other file needs. So another process reads such a file first, and only what it has read is read
@@ -26,7 +26,7 @@ _BYTES_PER_SECOND = 1e7
 _IDLE = 5.0
 # Bytes of memory that the process may have, where there are such limits.
 _MEMORY = 2**32
-_PROGRAM = "from twinscope.drivers.replay.readers.trial import serve; serve()"
+_PROGRAM = "from twinscope.drivers.replay.readers.isolated import serve; serve()"
 
 
 def format_of(path: Path, format: str | None, options: Mapping[str, Any]) -> str:
@@ -40,7 +40,7 @@ def format_of(path: Path, format: str | None, options: Mapping[str, Any]) -> str
         When the process did not survive the file, or took too long.
     """
     job = {"path": str(path.absolute()), "format": format, "options": dict(options)}
-    answer = _TRIAL.ask(json.dumps(job), _PATIENCE + file_size(path) / _BYTES_PER_SECOND)
+    answer = _READER.ask(json.dumps(job), _PATIENCE + file_size(path) / _BYTES_PER_SECOND)
     if answer is None:
         raise damaged(path, "the HDF5 library does not survive it, or does not come to an end")
     found = json.loads(answer)
@@ -78,8 +78,8 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
 
 
-class _Trial:
-    """The process, while there is one; it answers one question at a time."""
+class _Process:
+    """The process that reads files first, while there is one; it answers one question at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -132,5 +132,5 @@ class _Trial:
         return answer or None, in_time
 
 
-_TRIAL = _Trial()
-atexit.register(_TRIAL.end)
+_READER = _Process()
+atexit.register(_READER.end)
