@@ -20,6 +20,12 @@ _REDIAL = 0.1
 Stop = tuple[str, Mapping[str, Any]]
 """A command that ends something, and its arguments."""
 
+STOP_MOVE: Stop = ("FolMe.Stop", {})
+STOP_SCAN: Stop = ("Scan.Action", {"scan_action": 1, "scan_direction": 1})
+
+# Whoever began it: a driver that has died, or somebody at the controller.
+_ANYTHING = (STOP_SCAN, STOP_MOVE)
+
 
 class Controller:
     """Carries out commands on the first connection, and ends them on the second.
@@ -40,7 +46,7 @@ class Controller:
         self._options = options
         self._main: Connection | None = None
         self._second: Connection | None = None
-        self._stops: tuple[Stop, ...] = ()
+        self._stops: tuple[Stop, ...] = _ANYTHING
         self._release = 0
 
     # ------------------------------------------------------------------ connections
@@ -161,14 +167,15 @@ class Controller:
         return None if self.interrupt.is_set() else results
 
     def stop_by(self, *stops: Stop) -> None:
-        """From now on, a stop is sent to the controller as these commands."""
-        self._stops = stops
+        """From now on, a stop is sent to the controller as these commands; without any, it ends scans and moves."""
+        self._stops = stops or _ANYTHING
 
     def stop(self) -> None:
         """Stop what is in progress; from any thread. What fails is logged: who waits for the end will notice."""
         self.interrupt.set()
         end = time.monotonic() + _STOP_TIME
-        for name, arguments in self._stops:
+        # A driver that is closed has nothing in progress.
+        for name, arguments in self._stops if self._main is not None else ():
             try:
                 self._send_stop(end, name, arguments)
             except DriverError as exc:

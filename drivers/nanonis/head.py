@@ -4,7 +4,7 @@ import math
 import time
 
 from twinscope.drivers.nanonis.connection import LostError
-from twinscope.drivers.nanonis.controller import Controller, Stop
+from twinscope.drivers.nanonis.controller import STOP_MOVE, Controller, Stop
 from twinscope.drivers.nanonis.description import Description
 from twinscope.drivers.nanonis.options import NanonisOptions
 from twinscope.drivers.nanonis.z_controller import ZController
@@ -19,7 +19,6 @@ _POLL = 0.05
 # A move may take so many times longer than its speed says, besides the timeout.
 _SLACK = 2.0
 _STOP_APPROACH: Stop = ("AutoApproach.OnOffSet", {"on_off": 0})
-_STOP_MOVE: Stop = ("FolMe.Stop", {})
 
 
 class Head:
@@ -107,7 +106,7 @@ class Head:
         self._sent = {name: sent for name, sent in self._sent.items() if name == "z"}
         if speed != self._speed:
             self._set_speed(speed)
-        told = self._controller.carry_out("FolMe.XYPosSet", _STOP_MOVE, x=x, y=y, wait_end_of_move=1)
+        told = self._controller.carry_out("FolMe.XYPosSet", STOP_MOVE, x=x, y=y, wait_end_of_move=1)
         return told is not None
 
     def _rise(self, start: float, end: float, speed: float | None) -> bool:
@@ -151,9 +150,7 @@ class Head:
         self._sent = {name: sent for name, sent in self._sent.items() if name == "z"}
         patience = _SLACK * math.hypot(x - here.x, y - here.y) / speed
         self._set_speed(speed)
-        moved = self._controller.carry_out(
-            "FolMe.XYPosSet", _STOP_MOVE, patience=patience, x=x, y=y, wait_end_of_move=1
-        )
+        moved = self._controller.carry_out("FolMe.XYPosSet", STOP_MOVE, patience=patience, x=x, y=y, wait_end_of_move=1)
         if moved is None:
             return False
         told = self._controller.call("FolMe.XYPosGet", wait_for_newest_data=0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from twinscope.drivers.base import TraceSink
 from twinscope.drivers.nanonis.connection import RefusedError
-from twinscope.drivers.nanonis.controller import Controller, Stop
+from twinscope.drivers.nanonis.controller import STOP_SCAN, Controller
 from twinscope.drivers.nanonis.description import Description
 from twinscope.drivers.nanonis.frame_rows import FrameRows
 from twinscope.drivers.nanonis.head import Head
@@ -17,7 +17,7 @@ from twinscope.errors import DriverError
 from twinscope.requests import CONSTANT_HEIGHT, ScanRequest, setpoint_of
 from twinscope.state import FEEDBACK_OFF
 
-_START, _STOP = 0, 1
+_START = 0
 _DOWN, _UP = 0, 1
 _KEEP_TIME = 2
 _NO_TIME = 1
@@ -28,7 +28,6 @@ _PRECISION = 1e-3
 # The buffer is looked at so many times per line, within these times, in s.
 _LOOKS_PER_LINE = 4
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.005, 0.5
-_STOP_SCAN: Stop = ("Scan.Action", {"scan_action": _STOP, "scan_direction": _UP})
 # Releases from which on Scan.PropsSet takes the names of modules, and whether to paste the image.
 _WITH_MODULES, _WITH_PASTE = 11798, 14000
 
@@ -75,6 +74,8 @@ class ScanRun:
     def start(self) -> None:
         """Set the scan up and begin with the first image."""
         request = self._request
+        # Somebody else may have begun one.
+        self.end()
         z_controller = self._head.z_controller
         if request.z_mode == CONSTANT_HEIGHT:
             z_controller.switch(FEEDBACK_OFF)
@@ -175,7 +176,7 @@ class ScanRun:
             return
         way = request.directions[-1]
         rows = FrameRows(self._before(way), request.pixels)
-        self._controller.stop_by(_STOP_SCAN)
+        self._controller.stop_by(STOP_SCAN)
         if self._controller.interrupt.is_set():
             self._image = None
             return
@@ -204,7 +205,7 @@ class ScanRun:
         self._image = None
         self._controller.stop_by()
         if self._runs():
-            self._controller.call(_STOP_SCAN[0], **_STOP_SCAN[1])
+            self._controller.call(STOP_SCAN[0], **STOP_SCAN[1])
         self._wait_for_rest()
 
     def _wait_for_rest(self) -> None:

@@ -41,6 +41,12 @@ class ScriptedController:
         What was set, by the name of the field.
     faults
         What to do instead of an answer, by the name of a command; once each.
+    ends_after
+        Lines after which a scan ends by itself; None for all.
+    stopped
+        Whether the scan was stopped.
+    delay
+        Seconds before each answer.
     keeps_rows
         Whether the rows of the scan before stay in the buffer until new ones come.
     """
@@ -60,10 +66,12 @@ class ScriptedController:
         }
         self.faults: dict[str, Fault] = {}
         self.keeps_rows = False
+        self.delay = 0.0
         self.approach_takes = 2
         self.scans = 0
         self.line = 0
-        self.lines_until_stop: int | None = None
+        self.stopped = False
+        self.ends_after: int | None = None
         self.buffer = np.full((2, 2), np.nan, np.float32)
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -113,6 +121,7 @@ class ScriptedController:
                 self.log.append((header.name, arguments))
                 fault = self.faults.pop(header.name, None)
             answer = self._answer(header.name, arguments)
+            time.sleep(self.delay)
             if fault is None:
                 connected.sendall(answer)
             else:
@@ -239,15 +248,16 @@ class ScriptedController:
         if scan_action == 0:
             self.scans += 1
             self.line = 0
+            self.stopped = False
             shape = (self.values["lines"], self.values["pixels"])
             if not self.keeps_rows or self.buffer.shape != shape:
                 self.buffer = np.full(shape, np.nan, np.float32)
         else:
-            self.lines_until_stop = self.line
+            self.stopped = True
 
     def _runs(self) -> bool:
-        end = self.buffer.shape[0] if self.lines_until_stop is None else self.lines_until_stop
-        return self.scans > 0 and self.line < end
+        end = self.buffer.shape[0] if self.ends_after is None else self.ends_after
+        return self.scans > 0 and self.line < end and not self.stopped
 
     def do_Scan_StatusGet(self):
         runs = self._runs()

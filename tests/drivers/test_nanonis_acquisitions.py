@@ -117,9 +117,16 @@ def test_data_in_the_order_of_positions_are_not_turned_round(
     np.testing.assert_array_equal(traces, expected(request, 1)[:, :, ::-1])
 
 
+def test_a_scan_that_somebody_else_has_begun_is_ended_first(driver: Nanonis, controller: ScriptedController) -> None:
+    controller.values |= {"lines": 500, "pixels": 16}
+    controller.do_Scan_Action(0, 1)
+    np.testing.assert_array_equal(acquire(driver, SCAN), expected(SCAN, 2))
+    assert [given["scan_action"] for name, given in controller.log if name == "Scan.Action"] == [1, 0]
+
+
 def test_a_scan_that_ends_early_is_an_error(driver: Nanonis, controller: ScriptedController) -> None:
     sink = Sink()
-    controller.lines_until_stop = 2
+    controller.ends_after = 2
     driver.start_scan(SCAN, sink)
     with pytest.raises(DriverError, match="the scan has ended after 2 of 3 lines"):
         while driver.poll():
@@ -151,7 +158,8 @@ def test_a_scan_that_rests_for_too_long_is_an_error(
     why: str,
 ) -> None:
     driver = make(line_timeout=0.1)
-    monkeypatch.setattr(controller, "do_Scan_StatusGet", lambda: {"scan_status": 1})
+    # It runs, and nothing comes.
+    monkeypatch.setattr(controller, "do_Scan_StatusGet", lambda: {"scan_status": controller.scans})
     monkeypatch.setattr(controller, "do_ZCtrl_StatusGet", lambda: {"z_controller_status": status}, raising=False)
     with pytest.raises(DriverError, match=rf"no line of the scan has come for 0\.\d+ s: {why}"):
         acquire(driver, SCAN)
@@ -196,7 +204,7 @@ def test_what_the_controller_makes_of_a_scan_is_checked_before_it_starts(
     monkeypatch.setattr(controller, f"do_{command}", lambda: told)
     with pytest.raises(DriverError, match=complaint):
         acquire(driver, SCAN)
-    assert not controller.count("Scan.Action")
+    assert controller.scans == 0
 
 
 def test_a_frame_of_another_shape_is_refused(

@@ -256,15 +256,31 @@ def test_a_stop_that_is_not_answered_does_not_hang(
     driver.stop()
     assert time.monotonic() - begun < MOST
     assert driver.poll() is False
-    assert controller.lines_until_stop is not None
+    assert controller.stopped
     # The next stop has a connection again.
     driver.start_scan(SCAN, sink)
     driver.stop()
     assert driver.poll() is False
 
 
-def test_a_stop_before_anything_is_begun_stops_nothing_else(driver: Nanonis, controller: ScriptedController) -> None:
+def test_a_stop_ends_what_somebody_else_has_begun(driver: Nanonis, controller: ScriptedController) -> None:
+    controller.values |= {"lines": 50, "pixels": 16}
+    controller.do_Scan_Action(0, 1)
     driver.stop()
-    assert not controller.count("FolMe.Stop")
+    assert controller.stopped
+    assert controller.count("FolMe.Stop") == 1
+    # And does not stop what is begun after it.
     driver.move_to(2e-9, 0, 50e-9)
     assert driver.read().position.x == 2e-9
+
+
+def test_a_stop_of_a_closed_driver_says_nothing(driver: Nanonis, controller: ScriptedController) -> None:
+    driver.close()
+    known = len(controller.log)
+    driver.stop()
+    assert len(controller.log) == known
+
+
+def test_slow_answers_are_waited_for(driver: Nanonis, controller: ScriptedController) -> None:
+    controller.delay = TIMEOUT / 10
+    assert acquire(driver, SCAN).shape == (3, 2, 16)
