@@ -50,17 +50,21 @@ def load(name: str) -> type[Driver]:
     Raises
     ------
     ConfigurationError
-        When there is no such driver, it cannot be loaded, or was written for another interface.
+        When there is no such driver or more than one, it cannot be loaded, or was written for another interface.
     MissingPackageError
         When a package that it needs is not installed.
     """
     if ":" in name:
         return _load_entry(EntryPoint(name, name, GROUP))
-    entries = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name not in entries:
-        known = ", ".join(sorted(entries)) or "none: is twinscope installed?"
+    entries = list(entry_points(group=GROUP))
+    found = [entry for entry in entries if entry.name == name]
+    if not found:
+        known = ", ".join(sorted(entry.name for entry in entries)) or "none: is twinscope installed?"
         raise ConfigurationError(f"unknown driver {name!r}: installed drivers are {known}", name=name)
-    return _load_entry(entries[name])
+    if len(found) > 1:
+        places = ", ".join(sorted(entry.value for entry in found))
+        raise ConfigurationError(f"several packages have a driver {name!r}: name one by its place, {places}", name=name)
+    return _load_entry(found[0])
 
 
 def create(name: str, **options: Any) -> Driver:
@@ -86,15 +90,35 @@ def _load_entry(entry: EntryPoint) -> type[Driver]:
         extra = f": pip install 'twinscope[{entry.name}]'" if _is_ours(entry) else ""
         raise MissingPackageError(f"the driver {entry.name!r} needs the package {exc.name!r}{extra}") from exc
     # Loading runs the code of others: whatever it raises must not stop the server or the listing.
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         raise ConfigurationError(f"the driver {entry.name!r} cannot be loaded: {type(exc).__name__}: {exc}") from exc
     missing = [member for member in _MEMBERS if not hasattr(cls, member)]
     if missing:
         raise ConfigurationError(f"{entry.value} is not a driver: it has no {', '.join(missing)}")
-    if not (isinstance(cls.options_type, type) and issubclass(cls.options_type, DriverOptions)):
-        raise ConfigurationError(f"{entry.value} has options_type {cls.options_type!r}: expected a DriverOptions")
+    _check_words(entry.value, cls)
+    _check_options(entry.value, cls.options_type)
     _check_versions(entry.name, cls.api_versions)
     return cls  # type: ignore[no-any-return]
+
+
+def _check_words(place: str, cls: Any) -> None:
+    """Raise :class:`ConfigurationError` unless a driver can be listed."""
+    for member in ("name", "vendor", "summary"):
+        if not isinstance(getattr(cls, member), str):
+            raise ConfigurationError(f"{place} has {member} {getattr(cls, member)!r}: expected text", name=member)
+    if not (isinstance(cls.provides, tuple) and all(isinstance(trait, str) for trait in cls.provides)):
+        raise ConfigurationError(f"{place} has provides {cls.provides!r}: expected a tuple of text", name="provides")
+
+
+def _check_options(place: str, options_type: Any) -> None:
+    """Raise :class:`ConfigurationError` unless the options of a driver can be told."""
+    if not (isinstance(options_type, type) and issubclass(options_type, DriverOptions)):
+        raise ConfigurationError(f"{place} has options_type {options_type!r}: expected a DriverOptions")
+    try:
+        options_type.describe()
+    # Annotations and factories of defaults are code of others, too.
+    except Exception as exc:
+        raise ConfigurationError(f"the options of {place} cannot be told: {type(exc).__name__}: {exc}") from exc
 
 
 def _check_versions(name: str, versions: Any) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import make_dataclass
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import twinscope
 from twinscope import errors
 from twinscope.capabilities import Capabilities, Channel, Limits
 from twinscope.drivers import registry
+from twinscope.drivers.options import DriverOptions
 from twinscope.errors import ConfigurationError, MissingPackageError, TwinscopeError
 from twinscope.service import Service
 
@@ -122,7 +124,7 @@ class _Entry:
         self._loaded = loaded
 
     def load(self) -> object:
-        if isinstance(self._loaded, Exception):
+        if isinstance(self._loaded, BaseException):
             raise self._loaded
         return self._loaded
 
@@ -136,6 +138,7 @@ def entries(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_broken_driver_is_listed_with_its_error_and_stops_nothing(entries, ramp_driver) -> None:
+    options = make_dataclass("Options", [("host", "Nowhere")], bases=(DriverOptions,), frozen=True)
     entries(
         ramp=ramp_driver,
         broken=RuntimeError("bad licence"),
@@ -144,6 +147,9 @@ def test_a_broken_driver_is_listed_with_its_error_and_stops_nothing(entries, ram
         old=type("Old", (ramp_driver,), {"api_versions": (0, 0)}),
         unsure=type("Unsure", (ramp_driver,), {"api_versions": "1"}),
         loose=type("Loose", (ramp_driver,), {"options_type": dict}),
+        leaving=SystemExit("no licence"),
+        mute=type("Mute", (ramp_driver,), {"provides": None}),
+        vague=type("Vague", (ramp_driver,), {"options_type": options}),
     )
     listed = {info.name: info for info in registry.installed()}
     assert listed["ramp"].error is None
@@ -153,13 +159,26 @@ def test_a_broken_driver_is_listed_with_its_error_and_stops_nothing(entries, ram
     assert "versions 0 to 0 of the driver interface, this is 1: install a newer" in listed["old"].error
     assert "api_versions = '1'" in listed["unsure"].error
     assert "expected a DriverOptions" in listed["loose"].error
+    assert "no licence" in listed["leaving"].error
+    assert "expected a tuple of text" in listed["mute"].error
+    assert "'Nowhere' is not defined" in listed["vague"].error
     assert registry.create("ramp").name == "ramp"
     with pytest.raises(ConfigurationError, match="bad licence"):
         registry.create("broken")
     with pytest.raises(MissingPackageError, match="vendorlib"):
         registry.create("needy")
-    with pytest.raises(ConfigurationError, match=r"'tunnel'.*broken, loose, needy, old, ramp"):
+    with pytest.raises(ConfigurationError, match=r"'tunnel'.*broken, leaving, loose, mute, needy, old, ramp"):
         registry.create("tunnel")
+
+
+def test_two_drivers_of_one_name_are_told_apart_by_their_places(monkeypatch: pytest.MonkeyPatch, ramp_driver) -> None:
+    both = [_Entry("ramp", ramp_driver), _Entry("ramp", ramp_driver)]
+    both[1].value = "elsewhere:Ramp"
+    monkeypatch.setattr(registry, "entry_points", lambda group: both)
+    with pytest.raises(
+        ConfigurationError, match=r"several packages have a driver 'ramp'.*elsewhere:Ramp, somewhere:ramp"
+    ):
+        registry.load("ramp")
 
 
 def test_a_missing_optional_package_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
