@@ -87,6 +87,11 @@ def _load_entry(entry: EntryPoint) -> type[Driver]:
     try:
         cls = entry.load()
     except ModuleNotFoundError as exc:
+        if entry.dist is None and exc.name is not None and f"{entry.module}.".startswith(f"{exc.name}."):
+            raise ConfigurationError(
+                f"the driver {entry.name!r} is not there: no module {exc.name!r} is installed or in the current folder",
+                name=entry.name,
+            ) from exc
         extra = f": pip install 'twinscope[{entry.name}]'" if _is_ours(entry) else ""
         raise MissingPackageError(f"the driver {entry.name!r} needs the package {exc.name!r}{extra}") from exc
     # Loading runs the code of others: whatever it raises must not stop the server or the listing.

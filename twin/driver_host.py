@@ -105,7 +105,7 @@ class _Host:
             # Nobody stops a driver that is closed.
             self._control.rest()
         except _ServerGoneError:
-            log.warning("the server is gone: withdrawing the tip and closing the driver")
+            log.warning("the server is gone: %sclosing the driver", "withdrawing the tip and " if self._open else "")
             self._leave()
         except BaseException:
             # Out of memory, for example.

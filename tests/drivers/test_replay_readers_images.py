@@ -232,7 +232,7 @@ def test_transparency_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["image.png", "image.tif"])
 def test_an_image_needs_a_size(tmp_path: Path, name: str) -> None:
     coloured(tmp_path / name)
-    with pytest.raises(ConfigurationError, match="give the option size") as caught:
+    with pytest.raises(ConfigurationError, match="as size, to the driver as scale") as caught:
         read_recording(tmp_path / name)
     assert caught.value.details["name"] == "size"
 

@@ -33,6 +33,7 @@ def serve(options: argparse.Namespace) -> int:
     """Offer an instrument to clients until Ctrl-C or SIGTERM."""
     if options.restart:
         return _serve_again_and_again(options)
+    _check_nanonis(options)
     from twinscope.local import served_instrument
     from twinscope.network.server import Server
 
@@ -57,6 +58,22 @@ def serve(options: argparse.Namespace) -> int:
         print("stopping: withdrawing the tip", flush=True)
         instrument.close()
     return 0
+
+
+def _check_nanonis(options: argparse.Namespace) -> None:
+    """Refuse options of the gateway that would have no effect, and ports that are there twice."""
+    changed = {
+        "--nanonis-ports": options.nanonis_ports is not None,
+        "--nanonis-role": options.nanonis_role != "operator",
+        "--nanonis-idle": options.nanonis_idle is not None,
+        "--nanonis-errors": options.nanonis_errors != "short",
+    }
+    useless = [name for name, is_changed in changed.items() if is_changed]
+    if useless and not options.nanonis:
+        raise ConfigurationError(f"{useless[0]} was given, but no Nanonis client is answered: give --nanonis, too")
+    chosen = [port for port in options.nanonis_ports or () if port]
+    if len(set(chosen)) < len(chosen):
+        raise ConfigurationError(f"--nanonis-ports is {','.join(map(str, chosen))}: expected each port once")
 
 
 def _nanonis_gateway(

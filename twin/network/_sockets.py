@@ -105,7 +105,8 @@ def listen(host: str, port: int) -> tuple[socket.socket, Address]:
         )[0]
         listening = socket.create_server(place[:2], family=family, backlog=_BACKLOG)
     except OSError as exc:
-        raise ConfigurationError(f"the server cannot listen on {host}:{port}: {exc}") from exc
+        advice = "; another program does: give another port" if exc.errno == errno.EADDRINUSE else ""
+        raise ConfigurationError(f"the server cannot listen on {host}:{port}: {exc}{advice}") from exc
     found = listening.getsockname()
     return listening, Address(host=found[0], port=found[1])
 

@@ -55,7 +55,9 @@ def check_options(path: Path, options: ReadingOptions) -> None:
     """Raise :class:`ConfigurationError` when nobody says how large the image is."""
     if options.size is None:
         raise ConfigurationError(
-            f"{path} does not say how large it is: give the option size, its width (and height) in m", name="size"
+            f"{path} does not say how large it is: give its width (and height) in m as size, to the driver as"
+            " scale = {size = 1e-6}",
+            name="size",
         )
 
 
