@@ -141,6 +141,7 @@ def test_signals_have_their_nanonis_names_and_places(client: WireClient) -> None
         ("FolMe.SpeedSet", {"speed": 1.0, "custom_speed": 1}, "speed = 1 m/s is outside its range"),
         ("Scan.BufferSet", {"channel_indexes": [BIAS], "pixels": 8, "lines": 8}, "cannot be recorded"),
         ("Scan.BufferSet", {"channel_indexes": [AT_X], "pixels": -8, "lines": 8}, "pixels is -8"),
+        ("Scan.BufferSet", {"channel_indexes": [AT_X], "pixels": 2**20, "lines": 2**20}, "at most 67108864 in all"),
         (
             "Scan.FrameSet",
             {"center_x": 0, "center_y": 0, "width": 1, "height": 1, "angle": 0},
@@ -323,12 +324,11 @@ def test_nothing_that_was_begun_brings_a_withdrawn_tip_back(bench, begin: str) -
         else:
             client("BiasSpectr.Start", get_data=0, save_base_name="")
         until(lambda: b.scope.state().job is not None)
-        b.driver.calls.clear()
         other("ZCtrl.Withdraw", wait_until_finished=1, timeout=-1)
         until(lambda: not [one for one in threading.enumerate() if one.name in TASKS])
-        # The withdrawal, and nothing after it.
-        moves = [call for call in b.driver.calls if call[0] in ("move_to", "set_feedback")]
-        assert [call[3] for call in moves] == [1e-6]
+        # The last is the withdrawal: nothing comes after it.
+        name, *where = [call for call in b.driver.calls if call[0] in ("move_to", "set_feedback")][-1]
+        assert (name, where[2]) == ("move_to", 1e-6)
         assert b.driver.tip is TipState.WITHDRAWN
 
 
@@ -625,6 +625,25 @@ def test_a_grid_experiment_takes_a_spectrum_at_each_point(bench, pattern: int, c
                 3: ((1e-9, 0.0), (2e-9, 1e-9)),
             }[pattern]
         )
+
+
+def test_few_bytes_do_not_ask_for_more_spectra_than_fit_into_the_memory(client: WireClient) -> None:
+    many = 2**31 - 1
+    grid = {"center_x": 0, "center_y": 0, "width": 6e-9, "height": 2e-9, "angle": 0}
+    points = {"number_of_points_in_x": many, "number_of_points_in_y": many}
+    with pytest.raises(RefusedError, match="spectra were asked for: expected at most"):
+        client("Pattern.GridSet", set_active_pattern=1, grid_is_scan_frame=0, **points, **grid)
+    ends = {"line_point_1_x": 0, "line_point_1_y": 0, "line_point_2_x": 3e-9, "line_point_2_y": 0}
+    with pytest.raises(RefusedError, match=f"{many} spectra were asked for"):
+        client("Pattern.LineSet", set_active_pattern=1, number_of_points=many, line_is_scan_frame=0, **ends)
+    client("Pattern.LineSet", set_active_pattern=1, number_of_points=1000, line_is_scan_frame=0, **ends)
+    kept = dict.fromkeys(("backward_sweep", "autosave", "show_save_dialog", "save_all"), 0)
+    client("BiasSpectr.PropsSet", number_of_points=3, number_of_sweeps=2000, z_offset=0, **kept)
+    with pytest.raises(RefusedError, match="2000000 spectra were asked for"):
+        client("Pattern.ExpStart", pattern=0)
+    client("ZSpectr.PropsSet", number_of_points=many, number_of_sweeps=1, **kept)
+    with pytest.raises(RefusedError, match="the data would take"):
+        client("ZSpectr.Start", get_data=1, save_base_name="")
 
 
 def test_oscilloscopes_record_at_the_place_of_the_tip(bench) -> None:

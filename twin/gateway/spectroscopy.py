@@ -8,11 +8,14 @@ from typing import Any, Self
 import numpy as np
 
 from twinscope.capabilities import Capabilities
-from twinscope.errors import AbortedError
+from twinscope.errors import AbortedError, OutOfRangeError
 from twinscope.gateway.codes import switched
 from twinscope.gateway.tasks import Task
 from twinscope.requests import SpectroscopyRequest, Sweep
 from twinscope.state import FEEDBACK_OFF, InstrumentState, TipState
+
+MOST_SPECTRA = 2**20
+"""Spectra that one command may ask for: a few bytes of a client must not fill the memory with positions."""
 
 _POINTS = 128
 _POINT_TIME = 0.02
@@ -116,7 +119,14 @@ class Plan:
         return forward + back if self.recording.backward else forward
 
     def request(self, part: Part) -> SpectroscopyRequest:
-        """Return the request of a sweep; those that are averaged are spectra at the same place."""
+        """Return the request of a sweep; those that are averaged are spectra at the same place.
+
+        Raises
+        ------
+        OutOfRangeError
+            When there are too many of them.
+        """
+        check_spectra(len(self.positions) * self.recording.sweeps)
         return SpectroscopyRequest(
             swept=self.swept,
             positions=tuple(position for position in self.positions for _ in range(self.recording.sweeps)),
@@ -124,6 +134,17 @@ class Plan:
             channels=self.recording.channels,
             height=self.height,
             point_time=part.point_time,
+        )
+
+
+def check_spectra(count: int) -> None:
+    """Raise :class:`OutOfRangeError` when a command asks for too many spectra."""
+    if count > MOST_SPECTRA:
+        raise OutOfRangeError(
+            f"{count} spectra were asked for: expected at most {MOST_SPECTRA}, take fewer points or sweeps",
+            name="spectra",
+            value=count,
+            high=MOST_SPECTRA,
         )
 
 

@@ -14,7 +14,7 @@ HEADER_SIZE = 40
 LARGEST_REQUEST = 2**20
 """Bytes that the body of a request may have: 65536 points of a pattern take half of it."""
 
-LARGEST_RESPONSE = 2**28
+LARGEST_RESPONSE = 2**28 + 2**16
 """Bytes that the body of a response may have: an image of 8192 by 8192 pixels just fits."""
 
 _NAME_SIZE = 32

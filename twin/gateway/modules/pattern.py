@@ -1,5 +1,6 @@
 """Grid experiments: a spectroscopy at each point of a grid, a line or a cloud."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -13,6 +14,7 @@ from twinscope.gateway.modules import _recordings, bias_spectroscopy, z_spectros
 from twinscope.gateway.modules.bias_spectroscopy import BiasSettings
 from twinscope.gateway.modules.z_spectroscopy import ZSweepSettings
 from twinscope.gateway.scan_settings import ScanSettings, check_frame, from_nanonis, nanonis_angle
+from twinscope.gateway.spectroscopy import check_spectra
 from twinscope.requests import ScanFrame, line_positions
 
 _NAME = "the grid experiment"
@@ -137,6 +139,7 @@ def _change(call: Call, given: Mapping[str, Any], pattern: str, **fields: Any) -
 
 def _set_grid(call: Call, given: Mapping[str, Any]) -> None:
     counts = tuple(_checks.count(name, given[name]) for name in ("number_of_points_in_x", "number_of_points_in_y"))
+    check_spectra(math.prod(counts))
     if on_or_off("grid_is_scan_frame", given["grid_is_scan_frame"]):
         frame = call.settings.of(ScanSettings).frame
     else:
@@ -163,6 +166,7 @@ def _get_grid(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _set_line(call: Call, given: Mapping[str, Any]) -> None:
     count = _checks.count("number_of_points", given["number_of_points"])
+    check_spectra(count)
     if on_or_off("line_is_scan_frame", given["line_is_scan_frame"]):
         ends = _diagonal(call.settings.of(ScanSettings).frame)
     else:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twinscope import _checks
-from twinscope.errors import InvalidRequestError
+from twinscope.errors import InvalidRequestError, OutOfRangeError
 from twinscope.gateway.call import Call, seconds
 from twinscope.gateway.codes import meaning, on_or_off, refuse_unless, switched
 from twinscope.gateway.modules.follow_me import speed as speed_of_moves
@@ -18,7 +18,8 @@ from twinscope.gateway.scan_settings import (
 
 _DIRECTIONS = ("down", "up")
 _AUTOSAVE_OFF = 2
-_FORWARD_LINE, _BACKWARD_LINE = 0, 1
+# What a response can hold.
+_MOST_PIXELS = 8192**2
 
 
 # ---------------------------------------------------------------------- control
@@ -116,7 +117,12 @@ def _set_buffer(call: Call, given: Mapping[str, Any]) -> None:
     pixels = _checks.count("pixels", given["pixels"])
     # Without a number of lines their ratio to the pixels stays.
     lines = given["lines"] or max(round(pixels * before.lines / before.pixels), 1)
-    call.settings.change(ScanSettings, channels=names, pixels=pixels, lines=_checks.count("lines", lines))
+    lines = _checks.count("lines", lines)
+    if pixels * lines > _MOST_PIXELS:
+        raise OutOfRangeError(
+            f"the buffer would have {pixels} x {lines} pixels: expected at most {_MOST_PIXELS} in all"
+        )
+    call.settings.change(ScanSettings, channels=names, pixels=pixels, lines=lines)
 
 
 def _get_buffer(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
