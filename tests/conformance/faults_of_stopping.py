@@ -21,14 +21,17 @@ SLOW = {"settle": 0.5, "patience": 2.0}
 # ---------------------------------------------------------------------- stopping
 
 
-_WHILE = "stop_while_moving stop_while_approaching stop_while_withdrawing stop_while_scanning stop_on_a_path"
-_WHILE += " stop_in_a_spectroscopy"
+_WHILE = (
+    "stop_while_moving stop_while_approaching stop_while_withdrawing stop_while_scanning stop_on_a_path"
+    " stop_in_a_spectroscopy"
+)
 
 
 class Deaf(Faulty):
     """Does something that cannot be stopped."""
 
     clock = "realtime"
+    takes_time = True
     settings = SLOW
 
     def deafly(self, action: Callable[[], Any]) -> Any:
@@ -90,8 +93,9 @@ class RemembersOldStops(
             self._stopped.set()
 
 
-class StopsSlowly(Faulty, stopping=f"stop_when_idle stop_between_lines {_WHILE}"):
+class StopsSlowly(Faulty, stopping="stop_when_idle stop_between_lines"):
     settings = SLOW
+    takes_time = True
 
     def stop(self) -> None:
         time.sleep(0.45)
@@ -107,6 +111,7 @@ class StopsInOneThreadOnly(Faulty, stopping=f"stop_from_many_threads {_WHILE}"):
 
 class DriftsOnAfterStops(Faulty, stopping="stop_while_moving"):
     clock = "realtime"
+    takes_time = True
 
     def read(self) -> Reading:
         reading = super().read()

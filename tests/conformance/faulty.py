@@ -1,7 +1,8 @@
 """A driver that misbehaves in one way, which its option `fault` chooses; without one it behaves.
 
 Each fault is a class with what it does wrong. It says which checks of the conformance suite fail by it, and with a
-question mark which may, of the modules that it names; no others do. `clock` and `settings` are how it is tested.
+question mark which may, of the modules that it names; no others do. `clock` and `settings` are how it is tested; where
+that takes time only the checks that it names are run.
 """
 
 import importlib
@@ -34,6 +35,7 @@ class Faulty(Dunes):
     fails: ClassVar[dict[str, set[str]]] = {}
     settings: ClassVar[dict[str, Any]] = {}
     clock: ClassVar[float | str] = "accelerated"
+    takes_time: ClassVar[bool] = False
 
     def __init_subclass__(cls, **fails: str) -> None:
         cls.fails = {module: set(names.split()) for module, names in fails.items()}

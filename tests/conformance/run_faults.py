@@ -43,11 +43,13 @@ def run(fault: type[Faulty], folder: Path) -> Recorder:
     settings |= fault.settings
     config = folder / f"{fault.__name__}.toml"
     config.write_text(f"{toml(options)}[conformance]\n{toml(settings)}", encoding="utf-8")
+    # That of this project is not that of who writes a driver.
+    ini = folder / "pytest.ini"
+    ini.write_text("[pytest]\n", encoding="utf-8")
     recorder = Recorder()
     modules = list(fault.fails)
     named = {name.removesuffix("?") for names in fault.fails.values() for name in names}
-    if fault.clock == "realtime":
-        # All others would only take their time.
+    if fault.takes_time:
         only = ["-k", " or ".join(named)]
     else:
         # What is wrong with a driver shows without a server.
@@ -56,7 +58,19 @@ def run(fault: type[Faulty], folder: Path) -> Recorder:
         [
             *(str(CHECKS / f"{module}.py") for module in modules),
             *("--twinscope-driver=tests.conformance.faulty:Faulty", f"--driver-config={config}", "--soak=0.4"),
-            *("-q", "-p", "no:cacheprovider", "--tb=short", "--no-header", f"--rootdir={folder}", *only),
+            *(
+                "-p",
+                "twinscope.conformance.plugin",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "--tb=short",
+                "--no-header",
+                "-c",
+                str(ini),
+                f"--rootdir={folder}",
+                *only,
+            ),
         ],
         plugins=[recorder],
     )

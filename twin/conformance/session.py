@@ -43,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if ":" in name:
         # A module that is being written is found as by `python -m`.
         sys.path.insert(0, str(config.invocation_params.dir))
+    if getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError("there is one instrument: run the conformance suite without --numprocesses")
     try:
         config.stash[SUBJECT] = Subject.load(name, config.getoption("driver_config"))
     except TwinscopeError as exc:
