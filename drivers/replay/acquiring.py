@@ -13,6 +13,7 @@ from twinscope.drivers.replay.feedback import Feedback, follow, means_of_samples
 from twinscope.drivers.replay.head import is_recorded
 from twinscope.drivers.replay.images import Images, Sheet
 from twinscope.drivers.replay.overlay import Overlay
+from twinscope.errors import OutOfRangeError
 from twinscope.requests import AcquisitionRequest, Direction, PathRequest, ScanRequest, SpectroscopyRequest
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 # Samples that are made at once, and steps of the z-controller: a stop has to wait for them.
 _SAMPLES = 2**15
 _STEPS = 2**18
+# Steps of the z-controller in one trace: it is stepped through as a whole, however long a client lets a line take.
+_MOST_STEPS = 2**22
 # Seconds that may be spent on where the tip really is before some traces are measured.
 _PLANNING = 0.05
 
@@ -141,6 +144,11 @@ class ImageSource(_Traces):
         The z-controller that follows it; None for the one of the recording.
     stopped
         Whether to give up.
+
+    Raises
+    ------
+    OutOfRangeError
+        When a trace lasts so long that the z-controller would make too many steps in it.
     """
 
     request: ScanRequest | PathRequest
@@ -161,6 +169,9 @@ class ImageSource(_Traces):
         self._loop = loop if topography in request.channels else None
         self._row = request.channels.index(topography) if topography in request.channels else None
         self._stopped = stopped
+        if self._loop is not None:
+            motion = motion_of(request, 0, surroundings.height, surroundings.speeds)
+            _check_steps(self._loop, motion.interval * len(motion.x))
 
     def plan(self, first: int, start: float, piezos: "Piezos | None") -> list[Planned]:
         """See :class:`Source`."""
@@ -240,6 +251,18 @@ class SpectraSource(_Traces):
             spectra[[not _at_height(way) for way in ways]] = np.nan
         lost = np.isnan(spectra).any(axis=1).sum(axis=1).tolist()
         return [self.planned(way, *one) for way, *one in zip(ways, spectra, lost, strict=True)]
+
+
+def _check_steps(loop: Feedback, duration: float) -> None:
+    steps = loop.steps(duration)
+    if steps > _MOST_STEPS:
+        raise OutOfRangeError(
+            f"a trace of {duration:.6g} s has {steps} steps of the z-controller: expected at most {_MOST_STEPS}, let it"
+            " take less time, or lower the rate of the option feedback",
+            name="time",
+            value=duration,
+            high=_MOST_STEPS / loop.rate,
+        )
 
 
 def _at_height(way: _Way) -> bool:

@@ -17,7 +17,7 @@ from twinscope.drivers.replay import Replay
 from twinscope.drivers.replay.feedback import Feedback, follow, means_of_samples, places_of_steps
 from twinscope.drivers.replay.sampling import sample
 from twinscope.drivers.replay.tip import TipShape, dilated
-from twinscope.errors import ConfigurationError
+from twinscope.errors import ConfigurationError, OutOfRangeError
 from twinscope.requests import PathRequest, ScanFrame, ScanRequest
 
 FRAME = ScanFrame(size=(2e-6, 1e-6))
@@ -243,6 +243,14 @@ def test_steps_and_samples_share_the_same_time(samples: int, steps: int) -> None
 def test_a_loop_can_be_stopped() -> None:
     heights = follow(np.ones((1, 1000)), Feedback(), stopped=lambda: True)
     assert np.isnan(heights[0, 1:]).all()
+
+
+def test_a_line_with_more_steps_than_fit_into_the_memory_is_refused_before_anything_moves() -> None:
+    driver = replay([image("topography", np.zeros(SHAPE), FRAME)], feedback={"rate": 1e6})
+    before = driver.read().position
+    with pytest.raises(OutOfRangeError, match=r"a trace of 1e\+09 s has 1000000000000000 steps"):
+        acquire(driver, scan(frame=FRAME, pixels=(4, 4), channels=("topography",), line_time=1e9))
+    assert driver.read().position == before
 
 
 # ---------------------------------------------------------------------- imperfections
