@@ -11,7 +11,7 @@ from twinscope.drivers.common.motion import Motion, Speeds, motion_of
 from twinscope.drivers.replay.curves import Curves
 from twinscope.drivers.replay.feedback import Feedback, follow, means_of_samples, places_of_steps
 from twinscope.drivers.replay.head import is_recorded
-from twinscope.drivers.replay.images import Images, Sheet
+from twinscope.drivers.replay.images import Area, Images
 from twinscope.drivers.replay.overlay import Overlay
 from twinscope.errors import OutOfRangeError
 from twinscope.requests import AcquisitionRequest, Direction, PathRequest, ScanRequest, SpectroscopyRequest
@@ -136,7 +136,7 @@ class ImageSource(_Traces):
     ----------
     request, surroundings
         See the base class.
-    images, sheet
+    images, area
         What was recorded, and where.
     topography
         Name of the channel that is the height of the sample, if there is one.
@@ -159,13 +159,13 @@ class ImageSource(_Traces):
         surroundings: Surroundings,
         *,
         images: Images,
-        sheet: Sheet,
+        area: Area,
         topography: str | None,
         loop: Feedback | None,
         stopped: Callable[[], bool],
     ) -> None:
         super().__init__(request, surroundings)
-        self._images, self._sheet = images, sheet
+        self._images, self._area = images, area
         self._loop = loop if topography in request.channels else None
         self._row = request.channels.index(topography) if topography in request.channels else None
         self._stopped = stopped
@@ -177,13 +177,13 @@ class ImageSource(_Traces):
         """See :class:`Source`."""
         names, length = self.request.channels, self.request.trace_length
         most = max(_SAMPLES // length, 1)
-        state = self._images.state(self._sheet, names, start)
+        state = self._images.state(self._area, names, start)
         chosen: list[_Way] = []
         for way in self.ways(first, start, piezos):
             if self._loop is not None:
                 most = max(min(most, _STEPS // self._loop.steps(way.motion.interval * length)), 1)
             # In another image of a time series it goes on with the next block.
-            if chosen and (len(chosen) == most or self._images.state(self._sheet, names, way.start) != state):
+            if chosen and (len(chosen) == most or self._images.state(self._area, names, way.start) != state):
                 break
             chosen.append(way)
         values = np.empty((len(names), len(chosen), length))
@@ -220,7 +220,7 @@ class ImageSource(_Traces):
     def _at(
         self, names: tuple[str, ...], direction: Direction, x: np.ndarray, y: np.ndarray, time: float
     ) -> np.ndarray:
-        values = self._images.values(self._sheet, names, direction, x.ravel(), y.ravel(), time)
+        values = self._images.values(self._area, names, direction, x.ravel(), y.ravel(), time)
         return values.reshape(len(names), *x.shape)
 
 

@@ -36,7 +36,7 @@ class Extent:
 
 def extent_of(images: Images, spectra: Spectra, options: ReplayOptions) -> Extent:
     """Return the smallest rectangle around everything, and with outside="nan" the margin around it."""
-    corners = np.concatenate([*(sheet.frame.corners() for sheet in images.sheets), spectra.corners])
+    corners = np.concatenate([*(area.frame.corners() for area in images.areas), spectra.corners])
     low, high = corners.min(axis=0), corners.max(axis=0)
     # Whoever asks for the whole recording must not be refused for a last bit.
     margin = EDGE * max(high - low)
@@ -84,7 +84,7 @@ def describe(
     }
     if "bias" in ranges:
         limits["bias"] = Limits(*ranges["bias"], "V")
-    kinds = (ScanRequest.kind, PathRequest.kind) if images.sheets else ()
+    kinds = (ScanRequest.kind, PathRequest.kind) if images.areas else ()
     return Capabilities(
         instrument=f"replay of {', '.join(recording.title for recording in recordings)}",
         driver=driver,
@@ -116,7 +116,7 @@ def _settings(
         "file": [recording.source.name for recording in recordings],
         "sha256": [recording.sha256 for recording in recordings],
         "format": [recording.format for recording in recordings],
-        "frames": [sheet.frame.to_dict() for sheet in images.sheets],
+        "frames": [area.frame.to_dict() for area in images.areas],
         "image_channels": list(images.channels),
         "spectrum_channels": list(spectra.channels),
         "warnings": [*(warning for recording in recordings for warning in recording.warnings), *spectra.warnings],

@@ -17,7 +17,7 @@ from twinscope.drivers.replay.acquiring import ImageSource, Planned, Source, Spe
 from twinscope.drivers.replay.description import all_channels, describe, details_of, extent_of
 from twinscope.drivers.replay.files import read_files
 from twinscope.drivers.replay.head import RECORDED, Head, is_recorded
-from twinscope.drivers.replay.images import Images, Sheet
+from twinscope.drivers.replay.images import Area, Images
 from twinscope.drivers.replay.options import ReplayOptions
 from twinscope.drivers.replay.overlay import Overlay
 from twinscope.drivers.replay.spectra import Spectra
@@ -206,15 +206,15 @@ class Replay:
         self._head.begin()
 
     def _start_images(self, request: ScanRequest | PathRequest, sink: TraceSink, places: np.ndarray, what: str) -> None:
-        sheet, inside = self._images.best(request.channels, *places.T)
+        area, inside = self._images.best(request.channels, *places.T)
         self._check_inside(places, inside, what, f"the recording of {', '.join(request.channels)}")
-        for warning in _one_way_only(sheet, request):
+        for warning in _one_way_only(area, request):
             sink.warn(warning)
         source = ImageSource(
             request,
             self._surroundings(),
             images=self._images,
-            sheet=sheet,
+            area=area,
             topography=self._topography,
             loop=self._loop,
             stopped=self._head.interrupt.is_set,
@@ -304,7 +304,7 @@ class Replay:
         return name
 
 
-def _one_way_only(sheet: Sheet, request: ScanRequest | PathRequest) -> list[str]:
+def _one_way_only(area: Area, request: ScanRequest | PathRequest) -> list[str]:
     """Say which channels are the same forward and backward."""
     if not isinstance(request, ScanRequest):
         return []
@@ -312,5 +312,5 @@ def _one_way_only(sheet: Sheet, request: ScanRequest | PathRequest) -> list[str]
         f"{name} was not recorded {way}: it is that of the other direction"
         for way in request.directions
         for name in request.channels
-        if (name, way) not in sheet.series
+        if (name, way) not in area.series
     ]

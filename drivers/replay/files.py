@@ -23,7 +23,10 @@ def read_files(options: ReplayOptions) -> list[Recording]:
         When a package is not installed that reads one.
     """
     given = (options.file,) if isinstance(options.file, Path) else options.file
-    paths, left_out = _found(given, any_format=options.format is not None)
+    try:
+        paths, left_out = _found(given, any_format=options.format is not None)
+    except OSError as exc:
+        raise ConfigurationError(f"{', '.join(map(str, given))} cannot be looked at: {exc}", name="file") from exc
     if not paths:
         among = f": {', '.join(left_out)} are none" if left_out else ""
         raise ConfigurationError(
@@ -57,11 +60,8 @@ def _found(given: tuple[Path, ...], *, any_format: bool) -> tuple[list[Path], li
 
 
 def _may_be_recording(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            start = file.read(_START)
-    except OSError as exc:
-        raise ConfigurationError(f"{path} cannot be read: {exc}", name="file") from exc
+    with path.open("rb") as file:
+        start = file.read(_START)
     return any(known.begins(start) or path.suffix.lower() in known.suffixes for known in FORMATS.values())
 
 

@@ -1,4 +1,4 @@
-"""Recorded images as a sample: one sheet for each place that was recorded, which changes as a time series does."""
+"""Recorded images as a sample: one area for each place that was recorded, which changes as a time series does."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -62,7 +62,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Area:
     """All that was recorded over one frame."""
 
     frame: ScanFrame
@@ -106,17 +106,17 @@ class Images:
     ) -> None:
         self._interpolation = interpolation
         self._loop = loop
-        self.sheets: list[Sheet] = []
+        self.areas: list[Area] = []
         self.channels: dict[str, Channel] = {}
         for recording in recordings:
             for frame, images in recording.by_frame().items():
                 self._add(frame, images, interval)
 
     def _add(self, frame: ScanFrame, images: Sequence[RecordedImage], interval: float | None) -> None:
-        sheet = next((sheet for sheet in self.sheets if _same(sheet.frame, frame)), None)
-        if sheet is None:
-            sheet = Sheet(frame, {})
-            self.sheets.append(sheet)
+        area = next((area for area in self.areas if _same(area.frame, frame)), None)
+        if area is None:
+            area = Area(frame, {})
+            self.areas.append(area)
         groups: dict[tuple[str, str], list[RecordedImage]] = {}
         for image in images:
             groups.setdefault((image.name, image.direction), []).append(image)
@@ -129,7 +129,7 @@ class Images:
                 )
         for key, group in groups.items():
             series = Series.of(group, interval)
-            sheet.series[key] = sheet.series[key].joined(series) if key in sheet.series else series
+            area.series[key] = area.series[key].joined(series) if key in area.series else series
 
     # ------------------------------------------------------------------ the topography
 
@@ -157,16 +157,16 @@ class Images:
 
     def convolve(self, name: str, tip: TipShape) -> None:
         """Replace a topography by what a tip makes of it."""
-        for sheet in self.sheets:
-            for key, series in sheet.series.items():
+        for area in self.areas:
+            for key, series in area.series.items():
                 if key[0] == name:
                     images = tuple(_convolved(image, tip) for image in series.images)
-                    sheet.series[key] = replace(series, images=images)
+                    area.series[key] = replace(series, images=images)
 
     # ------------------------------------------------------------------ looking
 
-    def best(self, names: Sequence[str], x: np.ndarray, y: np.ndarray) -> tuple[Sheet, np.ndarray]:
-        """Return the sheet with all channels that has most of the places, the finest of equals, and which it has.
+    def best(self, names: Sequence[str], x: np.ndarray, y: np.ndarray) -> tuple[Area, np.ndarray]:
+        """Return the area with all channels that has most of the places, the finest of equals, and which it has.
 
         Raises
         ------
@@ -181,36 +181,36 @@ class Images:
                 raise UnknownChannelError(
                     f"there are no images of the channel {name!r}: this recording has images of {known}", name=name
                 )
-        sheets = [sheet for sheet in self.sheets if sheet.names.issuperset(names)]
-        if not sheets:
+        areas = [area for area in self.areas if area.names.issuperset(names)]
+        if not areas:
             raise InvalidRequestError(f"{', '.join(names)} were not recorded over the same frame: ask for one by one")
-        found = [(is_inside(sheet.frame, x, y), sheet) for sheet in sheets]
-        inside, sheet = max(found, key=lambda one: (one[0].sum(), -one[1].pixel))
-        return sheet, inside
+        found = [(is_inside(area.frame, x, y), area) for area in areas]
+        inside, area = max(found, key=lambda one: (one[0].sum(), -one[1].pixel))
+        return area, inside
 
     def values(
-        self, sheet: Sheet, names: Sequence[str], direction: Direction, x: np.ndarray, y: np.ndarray, time: float
+        self, area: Area, names: Sequence[str], direction: Direction, x: np.ndarray, y: np.ndarray, time: float
     ) -> np.ndarray:
         """Return channels at places (n,), in m, at a time, in s; shape (channels, n)."""
-        images = [sheet.image(name, direction, time, loop=self._loop).data for name in names]
+        images = [area.image(name, direction, time, loop=self._loop).data for name in names]
         result = np.empty((len(names), len(x)))
         for shape in {image.shape for image in images}:
             rows = [row for row, image in enumerate(images) if image.shape == shape]
-            result[rows] = sample(sheet.frame, [images[row] for row in rows], x, y, self._interpolation)
+            result[rows] = sample(area.frame, [images[row] for row in rows], x, y, self._interpolation)
         return result
 
-    def state(self, sheet: Sheet, names: Sequence[str], time: float) -> tuple[int, ...]:
-        """Return a key that changes whenever the images of a sheet do."""
+    def state(self, area: Area, names: Sequence[str], time: float) -> tuple[int, ...]:
+        """Return a key that changes whenever the images of an area do."""
         ways: tuple[Direction, Direction] = ("forward", "backward")
-        return tuple(id(sheet.image(name, way, time, loop=self._loop)) for name in names for way in ways)
+        return tuple(id(area.image(name, way, time, loop=self._loop)) for name in names for way in ways)
 
     def felt(self, x: float, y: float, time: float) -> dict[str, float]:
         """Return all channels at a place, in m, at a time, in s; NaN for those that have no data there."""
         place = np.array([x]), np.array([y])
         felt = {}
         for name in self.channels:
-            sheet, _ = self.best([name], *place)
-            felt[name] = float(self.values(sheet, [name], "forward", *place, time)[0, 0])
+            area, _ = self.best([name], *place)
+            felt[name] = float(self.values(area, [name], "forward", *place, time)[0, 0])
         return felt
 
 
