@@ -1,4 +1,4 @@
-"""An instrument on the bench: the same few calls for a driver in this process and for one behind a server."""
+"""Test benches: the same few calls for a driver in this process and for one behind a server."""
 
 import contextlib
 import time
@@ -23,7 +23,7 @@ LEASE = 1
 
 
 class Bench(Protocol):
-    """An open instrument.
+    """An open instrument on its test bench.
 
     Attributes
     ----------

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from twinscope.conformance.bench import Bench, Direct
+from twinscope.conformance.factory import DIRECT, PROCESS, SERVER, BenchFactory
 from twinscope.conformance.settings import Subject
-from twinscope.conformance.stand import DIRECT, PROCESS, SERVER, Stand
 from twinscope.errors import TwinscopeError
 
 CHECKS = (
@@ -113,23 +113,23 @@ def subject(pytestconfig: pytest.Config) -> Subject:
 
 
 @pytest.fixture(scope="session")
-def stand(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+def factory(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BenchFactory]:
     """Yield where instruments come from."""
-    made = Stand(subject, tmp_path_factory.mktemp("conformance"))
+    made = BenchFactory(subject, tmp_path_factory.mktemp("conformance"))
     yield made
     made.clear()
 
 
 @pytest.fixture
-def bench(stand: Stand, _way: str) -> Bench:
+def bench(factory: BenchFactory, _way: str) -> Bench:
     """Return an open instrument at the safe height: directly, or through a server."""
-    return stand.bench(_way)
+    return factory.bench(_way)
 
 
 @pytest.fixture
-def direct(stand: Stand) -> Direct:
+def direct(factory: BenchFactory) -> Direct:
     """Return an open instrument at the safe height, in this process."""
-    bench = stand.bench(DIRECT)
+    bench = factory.bench(DIRECT)
     assert isinstance(bench, Direct)
     return bench
 

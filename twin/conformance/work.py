@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from twinscope.capabilities import BYTES_PER_VALUE, Capabilities
+from twinscope.capabilities import Capabilities
 from twinscope.conformance.settings import Settings
 from twinscope.requests import CONSTANT_HEIGHT, PathRequest, ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
 from twinscope.state import Reading
@@ -97,7 +97,7 @@ class Work:
     def endless_scan(self) -> ScanRequest:
         """Return a scan of more lines than also an accelerated simulator takes in a moment."""
         columns = self._settings.pixels[0]
-        rows = min(_ENDLESS, self._capabilities.largest_acquisition // (columns * BYTES_PER_VALUE))
+        rows = min(_ENDLESS, self._capabilities.most_values // columns)
         return self.scan(pixels=(columns, rows), line_time=5.0)
 
     def path(self, positions: np.ndarray | None = None, **change: Any) -> PathRequest:

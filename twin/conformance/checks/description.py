@@ -5,8 +5,8 @@ import pytest
 
 from twinscope.capabilities import ACQUISITIONS, FEATURES, Capabilities, Limits
 from twinscope.conformance.bench import Direct
+from twinscope.conformance.factory import BenchFactory
 from twinscope.conformance.settings import Subject
-from twinscope.conformance.stand import Stand
 from twinscope.conformance.units import is_si
 from twinscope.drivers.base import API_VERSION, CoarseMotor, Driver, Oracle, Pulser, TipShaper
 from twinscope.requests import Z_MODES, setpoint_of
@@ -59,9 +59,9 @@ def test_every_method_is_there(subject: Subject) -> None:
 # ---------------------------------------------------------------------- the capabilities
 
 
-def test_capabilities_stay_the_same(stand: Stand) -> None:
+def test_capabilities_stay_the_same(factory: BenchFactory) -> None:
     """The capabilities are the same before and after opening, as long as the driver is not made anew."""
-    driver = stand.driver()
+    driver = factory.driver()
     before = driver.capabilities().to_dict()
     driver.open()
     assert driver.capabilities().to_dict() == before, "capabilities() after open() are not those before"

@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 
 from twinscope.conformance.bench import Direct
+from twinscope.conformance.factory import BenchFactory
 from twinscope.conformance.settings import Subject
 from twinscope.conformance.sinks import StrictSink
-from twinscope.conformance.stand import Stand
 from twinscope.drivers.base import Driver
 from twinscope.errors import DriverError
 from twinscope.requests import AcquisitionRequest
@@ -17,17 +17,17 @@ from twinscope.requests import AcquisitionRequest
 CONTRACT = "twinscope.drivers.base.Driver, open and close, and docs/drivers.md, 'Its life'"
 
 
-def test_open_and_close(stand: Stand) -> None:
+def test_open_and_close(factory: BenchFactory) -> None:
     """A driver opens, tells where the tip is, and closes."""
-    driver = stand.driver()
+    driver = factory.driver()
     driver.open()
     driver.read()
     driver.close()
 
 
-def test_open_twice(stand: Stand) -> None:
+def test_open_twice(factory: BenchFactory) -> None:
     """Opening a driver that is open does nothing: it goes on as it was."""
-    driver = stand.driver()
+    driver = factory.driver()
     driver.open()
     before = driver.read()
     driver.open()
@@ -37,25 +37,25 @@ def test_open_twice(stand: Stand) -> None:
     assert after.time >= before.time, "the second open() has set the time back"
 
 
-def test_close_twice(stand: Stand) -> None:
+def test_close_twice(factory: BenchFactory) -> None:
     """Closing a driver twice does nothing."""
-    driver = stand.driver()
+    driver = factory.driver()
     driver.open()
     driver.close()
     driver.close()
 
 
-def test_close_without_open(stand: Stand) -> None:
+def test_close_without_open(factory: BenchFactory) -> None:
     """Closing a driver that was never opened does nothing, and it can be opened then."""
-    driver = stand.driver()
+    driver = factory.driver()
     driver.close()
     driver.open()
     driver.read()
 
 
-def test_close_in_an_acquisition(subject: Subject, stand: Stand) -> None:
+def test_close_in_an_acquisition(subject: Subject, factory: BenchFactory) -> None:
     """A driver can be closed in the middle of an acquisition, and is idle when it is opened again."""
-    driver = stand.driver()
+    driver = factory.driver()
     bench = Direct(driver, subject.settings)
     bench.start(_any_request(bench))
     bench.close()
@@ -63,9 +63,9 @@ def test_close_in_an_acquisition(subject: Subject, stand: Stand) -> None:
     assert bench.acquire(_any_request(bench)).size
 
 
-def test_use_after_close(subject: Subject, stand: Stand) -> None:
+def test_use_after_close(subject: Subject, factory: BenchFactory) -> None:
     """A driver that is closed says so: whatever is asked of it raises DriverError."""
-    driver = stand.driver()
+    driver = factory.driver()
     bench = Direct(driver, subject.settings)
     work = bench.work
     bench.close()
@@ -90,26 +90,26 @@ def test_use_after_close(subject: Subject, stand: Stand) -> None:
         raise AssertionError(f"{name}() after close() raised nothing: expected DriverError")
 
 
-def test_open_again(subject: Subject, stand: Stand) -> None:
+def test_open_again(subject: Subject, factory: BenchFactory) -> None:
     """A driver that was closed can be opened again, and works as before."""
-    driver = stand.driver()
+    driver = factory.driver()
     for _ in range(2):
         bench = Direct(driver, subject.settings)
         assert bench.acquire(_any_request(bench)).size
         driver.close()
 
 
-def test_a_new_driver_after_a_closed_one(subject: Subject, stand: Stand) -> None:
+def test_a_new_driver_after_a_closed_one(subject: Subject, factory: BenchFactory) -> None:
     """When a driver is closed it has let go of the instrument: another one can be opened."""
     for number in range(2):
-        driver = stand.driver() if number == 0 else stand.make()
+        driver = factory.driver() if number == 0 else factory.make()
         Direct(driver, subject.settings).read()
         driver.close()
 
 
-def test_stop_at_any_time(stand: Stand) -> None:
+def test_stop_at_any_time(factory: BenchFactory) -> None:
     """Stopping is allowed before open(), when nothing is done, and after close()."""
-    driver = stand.driver()
+    driver = factory.driver()
     driver.stop()
     driver.open()
     driver.stop()
@@ -118,10 +118,10 @@ def test_stop_at_any_time(stand: Stand) -> None:
     driver.stop()
 
 
-def test_no_thread_is_left(stand: Stand) -> None:
+def test_no_thread_is_left(factory: BenchFactory) -> None:
     """A closed driver leaves no thread behind that keeps its process from ending."""
     before = set(threading.enumerate())
-    driver = stand.driver()
+    driver = factory.driver()
     driver.open()
     _read_twice(driver)
     driver.close()

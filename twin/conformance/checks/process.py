@@ -1,11 +1,13 @@
 """A driver whose process dies: it is started again, and finds the instrument."""
 
+import time
+
 import pytest
 
 from twinscope.conformance.bench import LEASE, PERMISSIONS
+from twinscope.conformance.factory import BenchFactory
 from twinscope.conformance.settings import Subject
 from twinscope.conformance.sinks import StrictSink
-from twinscope.conformance.stand import Stand
 from twinscope.conformance.work import Work
 from twinscope.driver_process import DriverProcess
 from twinscope.errors import DriverDiedError
@@ -16,11 +18,11 @@ from twinscope.state import FEEDBACK_OFF
 CONTRACT = "twinscope.driver_process.DriverProcess, and docs/drivers.md, 'Its process'"
 
 
-def test_kill_and_reopen(subject: Subject, stand: Stand) -> None:
+def test_kill_and_reopen(subject: Subject, factory: BenchFactory) -> None:
     """After its process was killed in the middle of a scan, a driver opens in a new one and works."""
-    stand.clear()
+    factory.clear()
     rules = Interlocks.from_dict(PERMISSIONS)
-    process = DriverProcess(subject.name, subject.options, rules, stand.data_folder())
+    process = DriverProcess(subject.name, subject.options, rules, factory.data_folder())
     try:
         work = Work(process.capabilities(), subject.settings, process.open())
         kinds, first = process.capabilities().acquisitions, process.pid
@@ -40,8 +42,11 @@ def test_kill_and_reopen(subject: Subject, stand: Stand) -> None:
             x, y = work.center
             process.perform(LEASE, "move_to", x=x, y=y, z=work.height, speed=None)
             sink = _begin(process, work.scan())
+            deadline = time.monotonic() + subject.settings.timeout
             while process.poll()[0]:
-                pass
+                assert time.monotonic() < deadline, (
+                    f"the scan was not over after {subject.settings.timeout} s (timeout)"
+                )
             assert len(sink.traces) == work.scan().trace_count, "a scan in the new process is not whole"
     finally:
         process.close()

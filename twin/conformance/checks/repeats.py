@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from twinscope.conformance.bench import Bench
+from twinscope.conformance.factory import DIRECT, PROCESS, BenchFactory
 from twinscope.conformance.settings import Subject
-from twinscope.conformance.stand import DIRECT, PROCESS, Stand
 
 CONTRACT = "shared seeds in twinscope.drivers.base.Driver, and docs/drivers.md, 'Chance'"
 
@@ -30,14 +30,14 @@ def everything(bench: Bench) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("ways", [(DIRECT, DIRECT), (DIRECT, PROCESS)], ids="-".join)
-def test_two_instances_give_the_same_bytes(subject: Subject, stand: Stand, ways: tuple[str, str]) -> None:
+def test_two_instances_give_the_same_bytes(subject: Subject, factory: BenchFactory, ways: tuple[str, str]) -> None:
     """A simulator takes all chance from its seed, so two instances give the same data, here and in another process."""
     if not subject.settings.deterministic:
         pytest.skip("[conformance] says that it is not deterministic")
     runs, times = [], []
     for way in ways:
-        stand.clear()
-        bench = stand.bench(way)
+        factory.clear()
+        bench = factory.bench(way)
         if not bench.capabilities.simulated:
             pytest.skip("this is a real instrument")
         runs.append(everything(bench))

@@ -17,7 +17,7 @@ DIRECT, PROCESS, SERVER = "direct", "process", "server"
 """Ways to a driver: in this process, in one of its own, and behind a ``twinscope serve``."""
 
 
-class Stand:
+class BenchFactory:
     """Makes instruments of the driver under test.
 
     Parameters
