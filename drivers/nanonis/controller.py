@@ -1,10 +1,13 @@
 """A Nanonis controller: one connection for what is done, and one to stop it."""
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from twinscope.drivers.nanonis.connection import Connection, LostError, RefusedError
 from twinscope.drivers.nanonis.options import NanonisOptions
@@ -143,6 +146,33 @@ class Controller:
         except RefusedError as exc:
             log.info("%s", exc)
             return None
+
+    def number(self, name: str, result: str, /, **arguments: Any) -> float:
+        """Ask for a number, one of the results of a command.
+
+        Raises
+        ------
+        DriverError
+            When it is not finite, or as :meth:`call` does.
+        """
+        value = float(self.call(name, **arguments)[result])
+        if not math.isfinite(value):
+            raise DriverError(f"the Nanonis controller tells that {result} is {value}: expected a finite number")
+        return value
+
+    def values(self, indexes: Sequence[int], *, newest: bool = False) -> np.ndarray:
+        """Return the present values of signals, by their numbers; the newest ones are waited for.
+
+        Raises
+        ------
+        DriverError
+            When there is another number of values, or as :meth:`call` does.
+        """
+        told = self.call("Signals.ValsGet", signals_indexes=indexes, wait_for_newest_data=int(newest))
+        values: np.ndarray = told["signals_values"]
+        if len(values) != len(indexes):
+            raise DriverError(f"the Nanonis controller gives {len(values)} values of {len(indexes)} signals")
+        return values
 
     def carry_out(self, name: str, stop: Stop, /, **arguments: Any) -> dict[str, Any] | None:
         """Carry out a command that takes its time, and is ended by another one.

@@ -1,5 +1,6 @@
 """What a controller can do, read from the controller."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from twinscope.drivers.nanonis.connection import RefusedError
 from twinscope.drivers.nanonis.controller import Controller
 from twinscope.drivers.nanonis.options import NanonisOptions
 from twinscope.drivers.nanonis.signals import Signal, read_signals
-from twinscope.errors import ConfigurationError
+from twinscope.errors import ConfigurationError, DriverError
 from twinscope.requests import CONSTANT_HEIGHT, PathRequest, setpoint_of
 
 HELD: Mapping[str, str] = {"constant_current": "current", "constant_frequency_shift": "frequency_shift"}
@@ -137,7 +138,7 @@ def _limits(
         raise ConfigurationError("the controller does not tell the range of its bias: it has no signal for it")
     voltage = Limits(bias[0], bias[1], "V")
     shortest, longest = options.pulse_duration
-    return {
+    limits = {
         "x": _centered(piezo["range_x"]),
         "y": _centered(piezo["range_y"]),
         "z": _height_limits(controller, piezo["range_z"]),
@@ -150,6 +151,12 @@ def _limits(
         "tip_shaping_voltage": voltage,
         "coarse_steps": Limits(-options.coarse_steps, options.coarse_steps, "1"),
     }
+    for name, one in limits.items():
+        if not -math.inf < one.low < one.high < math.inf:
+            raise DriverError(
+                f"the controller tells that {name} goes from {one.low:g} to {one.high:g}: that is no range"
+            )
+    return limits
 
 
 def _centered(width: float) -> Limits:

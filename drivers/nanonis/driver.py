@@ -25,6 +25,7 @@ from twinscope.state import FEEDBACK_OFF, Reading
 log = logging.getLogger(__name__)
 
 _BIAS = "bias"
+_GET_BIAS = ("Bias.Get", "bias_value")
 # A signal that is set with a rate is set in steps of this time, in s.
 _STEP_TIME = 0.02
 
@@ -127,14 +128,10 @@ class Nanonis:
         head, description = self._opened()
         position = head.position()
         feedback = head.z_controller.mode
-        signals = {_BIAS: float(self._controller.call("Bias.Get")["bias_value"])} | head.z_controller.setpoints()
+        signals = {_BIAS: self._controller.number(*_GET_BIAS)} | head.z_controller.setpoints()
         if description.live:
-            indexes = [description.signals[name].index for name in description.live]
-            told = self._controller.call("Signals.ValsGet", signals_indexes=indexes, wait_for_newest_data=0)
-            values = [decimal(value) for value in told["signals_values"]]
-            if len(values) != len(indexes):
-                raise DriverError(f"the controller gives {len(values)} values for {len(indexes)} signals")
-            signals |= dict(zip(description.live, values, strict=True))
+            values = self._controller.values([description.signals[name].index for name in description.live])
+            signals |= {name: decimal(value) for name, value in zip(description.live, values, strict=True)}
         return Reading(time.monotonic() - self._born, position, head.tip_state(position, feedback), signals, feedback)
 
     def write(self, name: str, value: float, rate: float | None = None) -> None:
@@ -155,7 +152,7 @@ class Nanonis:
 
     def _value(self, head: Head, name: str) -> float:
         if name == _BIAS:
-            return float(self._controller.call("Bias.Get")["bias_value"])
+            return self._controller.number(*_GET_BIAS)
         value = head.z_controller.setpoints()[name]
         if math.isnan(value):
             raise DriverError(f"{name} was never read: set it once without a rate", name=name)

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from twinscope.errors import DriverError
-
 
 class FrameRows:
     """Watches the buffer of one channel and direction.
@@ -17,24 +15,13 @@ class FrameRows:
     """
 
     def __init__(self, before: np.ndarray, pixels: tuple[int, int]) -> None:
-        self._shape = (pixels[1], pixels[0])
-        self._before = before if before.shape == self._shape else np.full(self._shape, np.nan, np.float32)
+        shape = (pixels[1], pixels[0])
+        self._before = before if before.shape == shape else np.full(shape, np.nan, np.float32)
         self._rows = self._before
         self._cleared: np.ndarray = np.asarray(np.isnan(self._before).any(axis=1))
 
     def look(self, rows: np.ndarray) -> None:
-        """Take what is in the buffer now, (lines, pixels).
-
-        Raises
-        ------
-        DriverError
-            When it has another shape.
-        """
-        if rows.shape != self._shape:
-            raise DriverError(
-                f"the controller gives a frame of {rows.shape[1]} x {rows.shape[0]} pixels where"
-                f" {self._shape[1]} x {self._shape[0]} are scanned"
-            )
+        """Take what is in the buffer now, (lines, pixels)."""
         self._rows = rows
         self._cleared |= np.isnan(rows).any(axis=1)
 

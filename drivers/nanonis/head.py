@@ -64,7 +64,20 @@ class Head:
                 told[name] = sent
             else:
                 del self._sent[name]
+        for name, value in told.items():
+            self._check_plausible(name, value)
         return Position(told["x"], told["y"], told["z"])
+
+    def _check_plausible(self, name: str, value: float) -> None:
+        """Raise :class:`DriverError` for what is no place, or further away than corrections of a piezo can take it."""
+        limits = self._limits[name]
+        if not abs(value - (limits.low + limits.high) / 2) <= limits.high - limits.low:
+            raise DriverError(
+                f"the Nanonis controller tells that {name} of the tip is {value:.6g} m: expected {limits.low:.6g} to"
+                f" {limits.high:.6g} m, or not far from it",
+                name=name,
+                value=value,
+            )
 
     def tip_state(self, position: Position, feedback: str) -> TipState:
         """Tell whether the tip is near the sample: not at the upper end of z."""
@@ -131,7 +144,7 @@ class Head:
         self._sent["z"] = z
 
     def _height(self) -> float:
-        return float(self._controller.call("ZCtrl.ZPosGet")["z_position"])
+        return self._controller.number("ZCtrl.ZPosGet", "z_position")
 
     def _arrived_at_height(self, z: float) -> bool:
         end = time.monotonic() + self._options.timeout

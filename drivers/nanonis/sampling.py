@@ -114,6 +114,5 @@ class PathRun:
         """Wait until a sample is due and read it; False when it was stopped."""
         if self._controller.interrupt.wait(max(due - time.monotonic(), 0.0)):
             return False
-        told = self._controller.call("Signals.ValsGet", signals_indexes=self._indexes, wait_for_newest_data=1)
-        samples.append(told["signals_values"])
+        samples.append(self._controller.values(self._indexes, newest=True))
         return True

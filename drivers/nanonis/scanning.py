@@ -222,7 +222,7 @@ class ScanRun:
         """Hand over what is new; False when nothing is."""
         # Asked before the lines are taken: when it was over then, all of them are there.
         over = not self._runs()
-        image.rows.look(self._grab(self._indexes[0], self._request.directions[-1]))
+        image.rows.look(self._frame(self._indexes[0], self._request.directions[-1]))
         lines = self._request.pixels[1]
         ready = image.rows.complete()
         if over and image.rows.last_begun == -1:
@@ -261,7 +261,7 @@ class ScanRun:
         block = np.empty((ready - image.done, ways, len(self._indexes), request.pixels[0]), np.float32)
         for channel, index in enumerate(self._indexes):
             for number, way in enumerate(request.directions):
-                block[:, number, channel] = self._in_space(self._grab(index, way)[new], way)
+                block[:, number, channel] = self._in_space(self._frame(index, way)[new], way)
         first = (self._layer * request.pixels[1] + image.done) * ways
         self._sink.write(first, block.reshape(-1, *block.shape[2:]))
         image.done = ready
@@ -270,6 +270,16 @@ class ScanRun:
     def _in_space(self, rows: np.ndarray, way: str) -> np.ndarray:
         reversed_in_time = way == "backward" and self._options.frame_order == "measured"
         return rows[:, ::-1] if reversed_in_time else rows
+
+    def _frame(self, index: int, way: str) -> np.ndarray:
+        """Return the buffer of a channel, which must have the shape of the scan."""
+        data = self._grab(index, way)
+        (rows, columns), (nx, ny) = data.shape, self._request.pixels
+        if (columns, rows) != (nx, ny):
+            raise DriverError(
+                f"the controller gives a frame of {columns} x {rows} pixels where {nx} x {ny} are scanned"
+            )
+        return data
 
     def _grab(self, index: int, way: str) -> np.ndarray:
         """Return the buffer of a channel, (lines, pixels), the line first that is measured first."""

@@ -123,5 +123,4 @@ class ZController:
     def _read_setpoint(self, index: int) -> None:
         for mode, its in self._indexes.items():
             if its == index:
-                told = self._controller.call("ZCtrl.SetpntGet")["z_controller_setpoint"]
-                self._setpoints[mode] = told
+                self._setpoints[mode] = self._controller.number("ZCtrl.SetpntGet", "z_controller_setpoint")

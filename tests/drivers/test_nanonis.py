@@ -205,6 +205,40 @@ def test_the_tip_goes_up_before_and_down_after_a_move(driver: Nanonis, controlle
     assert (position.x, position.y, position.z) == (0.0, 2e-9, 10e-9)
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("FolMe_XYPosGet", {"x": np.nan, "y": 0.0}),
+        ("FolMe_XYPosGet", {"x": 0.0, "y": 1e200}),
+        ("ZCtrl_ZPosGet", {"z_position": np.inf}),
+        ("Bias_Get", {"bias_value": np.nan}),
+        ("Signals_ValsGet", {"signals_values": [1.0]}),
+    ],
+)
+def test_what_is_no_number_is_not_told(
+    driver: Nanonis, controller: ScriptedController, monkeypatch: pytest.MonkeyPatch, command: str, told: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(controller, f"do_{command}", lambda **_: told)
+    with pytest.raises(DriverError, match=r"expected a finite number|not far from it|gives 1 values of 2 signals"):
+        driver.read()
+
+
+@pytest.mark.parametrize(
+    ("command", "told", "name"),
+    [
+        ("Piezo_RangeGet", {"range_x": 0.0, "range_y": 1e-6, "range_z": 1e-7}, "x"),
+        ("ZCtrl_LimitsGet", {"z_high_limit": 0.0, "z_low_limit": 1e-7}, "z"),
+        ("Signals_RangeGet", {"maximum_limit": np.inf, "minimum_limit": -1.0}, "bias"),
+    ],
+)
+def test_limits_that_are_none_are_an_error(
+    controller: ScriptedController, monkeypatch: pytest.MonkeyPatch, command: str, told: dict[str, Any], name: str
+) -> None:
+    monkeypatch.setattr(controller, f"do_{command}", lambda **_: told)
+    with pytest.raises(DriverError, match=f"tells that {name} goes from .* that is no range"):
+        quick(controller).capabilities()
+
+
 def test_where_somebody_else_has_moved_the_tip_is_told(driver: Nanonis, controller: ScriptedController) -> None:
     driver.move_to(1e-9, 2e-9, 60e-9)
     controller.values |= {"x": 5e-9, "z_position": 61e-9}

@@ -215,6 +215,28 @@ def test_a_frame_of_another_shape_is_refused(
         acquire(driver, SCAN)
 
 
+def test_a_frame_of_another_shape_of_another_channel_is_refused(
+    driver: Nanonis, controller: ScriptedController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = controller.do_Scan_FrameDataGrab
+
+    def grab(channel_index: int, data_direction: int) -> dict[str, Any]:
+        told = whole(channel_index, data_direction)
+        return told if channel_index == CURRENT else {"scan_data": told["scan_data"][:1]}
+
+    monkeypatch.setattr(controller, "do_Scan_FrameDataGrab", grab)
+    with pytest.raises(DriverError, match="a frame of 16 x 1 pixels where 16 x 3 are scanned"):
+        acquire(driver, SCAN)
+
+
+def test_a_path_with_too_few_values_is_refused(
+    driver: Nanonis, controller: ScriptedController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "do_Signals_ValsGet", lambda **_: {"signals_values": [1.0]})
+    with pytest.raises(DriverError, match="gives 1 values of 2 signals"):
+        acquire(driver, PathRequest(positions=((0, 0),), channels=("current", "z")))
+
+
 def test_a_scan_with_the_z_controller(driver: Nanonis, controller: ScriptedController) -> None:
     acquire(driver, replace(SCAN, z_mode="constant_frequency_shift", setpoint=-3.0))
     assert (controller.values["on"], controller.values["active"]) == (1, 1)

@@ -1,9 +1,14 @@
 """The Nanonis driver when the controller or the network fails: no long wait, no wrong data, and the tip comes away."""
 
+import contextlib
+import math
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 
+import numpy as np
 import pytest
 
 from tests.drivers._acquiring import Sink
@@ -20,8 +25,9 @@ from tests.drivers._nanonis_controller import (
 )
 from twinscope.drivers.nanonis import Nanonis
 from twinscope.errors import DriverError
+from twinscope.nanonis_protocol import HEADER_SIZE
 from twinscope.requests import PathRequest, ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
-from twinscope.state import TipState
+from twinscope.state import Reading, TipState
 
 TIMEOUT = 0.25
 # A wait ends with its timeout, but not to the millisecond on a busy machine.
@@ -215,6 +221,37 @@ def test_what_fails_while_the_driver_looks_is_an_error(
     assert driver.capabilities().limits["x"].high == 0.5e-6
     driver.open()
     driver.close()
+
+
+def damaged(random: np.random.Generator) -> Fault:
+    """Return a fault that changes some bytes of the body of an answer."""
+
+    def send(connected: socket.socket, name: str, answer: bytes) -> None:
+        changed = np.frombuffer(answer, np.uint8).copy()
+        places = random.integers(HEADER_SIZE, len(changed), random.integers(1, 6))
+        changed[places] = random.choice([0, 1, 127, 128, 255], len(places))
+        connected.sendall(changed.tobytes())
+
+    return send
+
+
+@pytest.mark.parametrize("action", ["read", "move", "scan", "z sweep", "path", "shape", "approach", "feedback"])
+def test_a_damaged_answer_is_an_error_or_has_done_no_harm(
+    driver: Nanonis, controller: ScriptedController, action: str
+) -> None:
+    """Whatever an answer says, nothing else than DriverError comes out of the driver."""
+    random = np.random.default_rng(PHASES.index((action, ACTIONS[action][1][0])))
+    ACTIONS[action][0](driver)
+    asked = sorted({name for name, _ in controller.log} - {"Util.VersionGet"})
+    for _ in range(25):
+        controller.faults[str(random.choice(asked))] = damaged(random)
+        with contextlib.suppress(DriverError):
+            done = ACTIONS[action][0](driver)
+            assert not isinstance(done, Reading) or all(map(math.isfinite, astuple(done.position)))
+        controller.faults.clear()
+        driver.close()
+        driver.open()
+        driver.withdraw()
 
 
 # ---------------------------------------------------------------------- stopping
