@@ -235,6 +235,21 @@ class MeasuresAtTheEdges(
         return replace(request, frame=replace(request.frame, size=(width * nx / (nx - 1), height * ny / (ny - 1))))
 
 
+class IgnoresTheHeights(Mistakes, geometry="each_layer_is_at_its_height"):
+    def mistaken(self, request: ScanRequest) -> ScanRequest:
+        return replace(request, heights=None)
+
+
+class StartsAStackAtTheTop(Mistakes, geometry="each_layer_is_at_its_height"):
+    def mistaken(self, request: ScanRequest) -> ScanRequest:
+        return replace(request, heights=request.heights and sorted(request.heights, reverse=True))
+
+
+class IgnoresTheHeightOfPaths(Faulty, geometry="a_path_is_at_its_height"):
+    def _trace(self, request: Any, index: int) -> Any:
+        return super()._trace(replace(request, height=None) if isinstance(request, PathRequest) else request, index)
+
+
 class ReversesBackwardLines(Writes, geometry=f"ramp_in_every_direction {_SAME}"):
     def hand_over(self, first: int, traces: np.ndarray) -> None:
         request = self._acquisition[0]

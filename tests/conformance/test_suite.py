@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.faulty import all_faults
+from twinscope import Microscope, ScanFrame
 from twinscope.conformance.settings import Settings, Subject
 from twinscope.conformance.units import is_si
 from twinscope.errors import ConfigurationError
@@ -94,6 +95,33 @@ def test_the_simulator_passes(tmp_path: Path) -> None:
     config.write_text(SIMULATOR)
     check_passes(run(tmp_path, "--twinscope-driver=simulator", f"--driver-config={config}", "--soak=0.5"), 150)
 
+
+def test_a_recording_passes(tmp_path: Path) -> None:
+    """Of the example, with the channels that say where each pixel was measured."""
+    with (
+        Microscope("twinscope_example:Dunes", directory=tmp_path / "recorded", spacing=10e-9) as scope,
+        scope.control(),
+    ):
+        frame = ScanFrame(size=(40e-9, 30e-9), center=(2e-9, 1e-9))
+        channels = ["current", "sensor_x", "sensor_y"]
+        recorded = scope.scan(frame=frame, pixels=(48, 36), channels=channels, heights=[2.4e-9])
+        recorded.result(60)
+        config = tmp_path / "replay.toml"
+        config.write_text(RECORDING.format(file=json.dumps(recorded.file)))
+    check_passes(run(tmp_path, "--twinscope-driver=replay", f"--driver-config={config}", "--soak=0.5"), 140)
+
+
+# It was recorded at one height, and does not know which.
+RECORDING = """
+file = {file}
+
+[conformance]
+height = 0.0
+one_height = true
+ramp = {{x = "sensor_x", y = "sensor_y"}}
+patience = 5.0
+settle = 10.0
+"""
 
 # Over a molecule, where the frequency shift is not the same everywhere; slow enough for the z-controller to follow it.
 SIMULATOR = """

@@ -5,7 +5,15 @@ import pytest
 
 from twinscope.conformance.bench import Bench
 from twinscope.conformance.checks.acquisitions import need
-from twinscope.requests import AcquisitionRequest, PathRequest, ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
+from twinscope.requests import (
+    CONSTANT_HEIGHT,
+    AcquisitionRequest,
+    PathRequest,
+    ScanFrame,
+    ScanRequest,
+    SpectroscopyRequest,
+    Sweep,
+)
 
 CONTRACT = (
     "twinscope.requests.ScanFrame and ScanRequest, twinscope.drivers.base.TraceSink, and docs/drivers.md, 'Geometry'"
@@ -118,8 +126,8 @@ def same_points(bench: Bench) -> dict[str, ScanRequest | PathRequest]:
         requests |= {
             "a frame": work.scan(),
             "a frame taken downwards": work.scan(slow_direction="down"),
-            "a frame taken backwards": work.scan(direction="backward"),
-            "a frame turned by 90 degrees": work.scan(angle=90.0, size=(height, width), pixels=(ny, nx)),
+            "a frame taken backwards (its lines in the order of the pixels)": work.scan(direction="backward"),
+            "a frame turned by 90 degrees, counter-clockwise,": work.scan(angle=90.0, size=(height, width), pixels=(ny, nx)),
             "a frame turned by 180 degrees": work.scan(angle=180.0),
             "a frame turned by -90 degrees": work.scan(angle=-90.0, size=(height, width), pixels=(ny, nx)),
         }
@@ -164,6 +172,45 @@ def test_the_same_points_give_the_same_values(bench: Bench) -> None:
         )
 
 
+def two_heights(bench: Bench) -> tuple[float, float]:
+    """Return a safe height and one above it, in m, or skip."""
+    if CONSTANT_HEIGHT not in bench.capabilities.scan_modes:
+        pytest.skip("this instrument does not measure at constant height")
+    if bench.settings.one_height:
+        pytest.skip("this instrument measures at one height only")
+    low = bench.work.height
+    return low, low + 0.1 * (bench.capabilities.limits["z"].high - low)
+
+
+def test_each_layer_is_at_its_height(bench: Bench) -> None:
+    """Each image of a stack is measured at its height, whatever their order and wherever the tip was before."""
+    need(bench, "scan")
+    low, high = two_heights(bench)
+    images = {}
+    for heights in ((high, low), (low, high)):
+        layers = bench.acquire(bench.work.scan(heights=heights))[:, 0].reshape(2, -1)
+        images |= {(heights, height): layer for height, layer in zip(heights, layers, strict=True)}
+        z = bench.read().position.z
+        assert z == heights[-1], f"after a scan at the heights {heights} the tip is at z = {z}: expected the last one"
+    everything = np.array(list(images.values()))
+    allowed = bench.settings.tolerance * float(np.nanmax(everything) - np.nanmin(everything))
+    for height in (low, high):
+        one, other = images[(high, low), height], images[(low, high), height]
+        assert np.allclose(one, other, rtol=0, atol=allowed, equal_nan=True), (
+            f"{bench.work.channels[0]} at z = {height} m has other values when the heights come in another order"
+        )
+
+
+def test_a_path_is_at_its_height(bench: Bench) -> None:
+    """A path is measured at the height that it asks for, wherever the tip was before."""
+    need(bench, "path")
+    low, high = two_heights(bench)
+    for height in (high, low):
+        bench.acquire(bench.work.path(height=height))
+        z = bench.read().position.z
+        assert z == height, f"after a path at z = {height} m the tip is at z = {z} m"
+
+
 # ---------------------------------------------------------------------- where the tip is afterwards
 
 
@@ -180,7 +227,7 @@ def test_the_tip_is_at_the_last_line(bench: Bench, angle: float, slow_direction:
     ends = np.hypot(x[[0, -1]] - position.x, y[[0, -1]] - position.y)
     assert ends.min() <= 0.75 * pixel, (
         f"after a scan, {slow_direction} at {angle} degrees, the tip is at {position.x, position.y}: the last line goes"
-        f" from {x[0], y[0]} to {x[-1], y[-1]}"
+        f" from ({x[0]:.6g}, {y[0]:.6g}) to ({x[-1]:.6g}, {y[-1]:.6g})"
     )
 
 
