@@ -257,7 +257,11 @@ class ReversesBackwardLines(Writes, geometry=f"ramp_in_every_direction {_SAME}")
         self._sink.write(first, traces[..., ::-1] if backward else traces)
 
 
-class StaysWhereItWas(Faulty, geometry="the_tip_is_at_the_last_line the_tip_is_at_the_last_position"):
+class StaysWhereItWas(
+    Faulty,
+    geometry="the_tip_is_at_the_last_line the_tip_is_at_the_last_position each_layer_is_at_its_height"
+    " a_path_is_at_its_height",
+):
     def poll(self) -> bool:
         before = self._tip
         more = super().poll()

@@ -127,7 +127,9 @@ def same_points(bench: Bench) -> dict[str, ScanRequest | PathRequest]:
             "a frame": work.scan(),
             "a frame taken downwards": work.scan(slow_direction="down"),
             "a frame taken backwards (its lines in the order of the pixels)": work.scan(direction="backward"),
-            "a frame turned by 90 degrees, counter-clockwise,": work.scan(angle=90.0, size=(height, width), pixels=(ny, nx)),
+            "a frame turned by 90 degrees counter-clockwise": work.scan(
+                angle=90.0, size=(height, width), pixels=(ny, nx)
+            ),
             "a frame turned by 180 degrees": work.scan(angle=180.0),
             "a frame turned by -90 degrees": work.scan(angle=-90.0, size=(height, width), pixels=(ny, nx)),
         }
