@@ -33,9 +33,11 @@ _MOST_WORKERS = 16
 
 # What one process has compiled all others load: the workers of xdist, servers and notebooks inherit the variables. They
 # are set here because JAX reads them when it is imported, and test modules import it before any fixture is called.
+# Processes of drivers import this module, too: they have inherited the folder already.
+_PREFIX = "twinscope-compiled-"
 _COMPILED: "tempfile.TemporaryDirectory[str] | None" = None
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    _COMPILED = tempfile.TemporaryDirectory(prefix="twinscope-compiled-", ignore_cleanup_errors=True)
+if _PREFIX not in os.environ.get("JAX_COMPILATION_CACHE_DIR", ""):
+    _COMPILED = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
