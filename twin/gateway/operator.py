@@ -232,14 +232,21 @@ class Operator:
 
     def _keep_lease(self) -> None:
         while not self._closed.wait(_LEASE_DURATION / 3):
-            with self._lock:
-                number = self._number
-                if number is not None and self._is_idle():
-                    log.info("no Nanonis client needs the instrument any more: control is given back")
-                    self._release()
-                    continue
-            if number is not None:
-                self._renew(number)
+            try:
+                self._keep_lease_once()
+            # Whatever it was, the next sign of life may be heard.
+            except TwinscopeError as exc:
+                log.warning("control of the instrument could not be renewed: %s", exc)
+
+    def _keep_lease_once(self) -> None:
+        with self._lock:
+            number = self._number
+            if number is not None and self._is_idle():
+                log.info("no Nanonis client needs the instrument any more: control is given back")
+                self._release()
+                return
+        if number is not None:
+            self._renew(number)
 
     def _is_idle(self) -> bool:
         """Whether nobody is there, or has changed anything for a while, and nothing is in progress."""
@@ -253,5 +260,3 @@ class Operator:
         except LeaseError as exc:
             log.warning("control of the instrument was lost: %s", exc)
             self._forget(number)
-        except TwinscopeError as exc:
-            log.warning("control of the instrument could not be renewed: %s", exc)
