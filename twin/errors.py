@@ -17,7 +17,7 @@
     │   └── AbortedError                   an acquisition was aborted
     ├── DriverError                        the driver, or what stands behind it, failed
     │   └── DriverDiedError                the process of the driver has ended or was ended
-    ├── ProtocolError                      bytes do not follow the Nanonis protocol, or cannot be sent in it
+    ├── NanonisProtocolError               bytes do not follow the Nanonis protocol, or cannot be sent in it
     ├── StoreError (OSError)               data could not be written or read
     ├── MissingPackageError (ImportError)  an optional package is not installed
     └── RemoteError                        the server cannot be used
@@ -145,10 +145,10 @@ class DriverDiedError(DriverError):
     code = "driver_died"
 
 
-class ProtocolError(TwinscopeError):
+class NanonisProtocolError(TwinscopeError):
     """Bytes do not follow the Nanonis protocol, or a value cannot be sent in it."""
 
-    code = "protocol"
+    code = "nanonis_protocol"
 
 
 class StoreError(TwinscopeError, OSError):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from twinscope.errors import DriverError, ProtocolError
+from twinscope.errors import DriverError, NanonisProtocolError
 from twinscope.nanonis_protocol import (
     COMMANDS,
     HEADER_SIZE,
@@ -141,7 +141,7 @@ class Connection:
             raise DriverError(f"{name} was not sent: the command before it is not answered yet", command=name)
         try:
             results, status, text = self._exchange(command, request, _Wait(timeout, patience, self._interrupt))
-        except (OSError, ProtocolError) as exc:
+        except (OSError, NanonisProtocolError) as exc:
             self.close()
             raise LostError(
                 f"the connection to the Nanonis controller at {self._name} is lost ({name}: {exc}): look what the"
@@ -165,7 +165,7 @@ class Connection:
         self._socket.sendall(request)
         header = decode_response_header(self._receive(self._socket, HEADER_SIZE, wait))
         if header.name != command.name:
-            raise ProtocolError(f"the answer is one to {header.name}")
+            raise NanonisProtocolError(f"the answer is one to {header.name}")
         body = self._receive(self._socket, header.size, wait)
         results, block = command.decode_results(body)
         return _decimal(command, results), *self._error(block)
@@ -187,7 +187,7 @@ class Connection:
         for dialect in self._dialects[:-1]:
             try:
                 return decode_error_block(block, dialect)
-            except ProtocolError:
+            except NanonisProtocolError:
                 continue
         return decode_error_block(block, self._dialects[-1])
 
@@ -226,7 +226,7 @@ def _check_finite(command: str, arguments: Mapping[str, Any]) -> None:
 def _encoded(command: Command, arguments: Mapping[str, Any]) -> bytes:
     try:
         return command.encode_arguments(arguments)
-    except ProtocolError as exc:
+    except NanonisProtocolError as exc:
         raise DriverError(f"it cannot be sent to a controller: {exc}", **exc.details) from exc
 
 

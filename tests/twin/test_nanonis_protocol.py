@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from twinscope.errors import ProtocolError
+from twinscope.errors import NanonisProtocolError
 from twinscope.nanonis_protocol import (
     COMMANDS,
     HEADER_SIZE,
@@ -275,14 +275,14 @@ def test_text_of_a_windows_code_page_is_read() -> None:
     ],
 )
 def test_arguments_that_cannot_be_sent_are_refused(name: str, values: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ProtocolError, match=complaint):
+    with pytest.raises(NanonisProtocolError, match=complaint):
         COMMANDS[name].encode_arguments(values)
 
 
 @pytest.mark.parametrize("value", ["ab", [1], [["a"], []], [["a"], ["b", "c"]]])
 def test_a_table_of_texts_must_be_one(value: Any) -> None:
     command = COMMANDS["File.datLoad"]
-    with pytest.raises(ProtocolError, match="header"):
+    with pytest.raises(NanonisProtocolError, match="header"):
         command.encode_results(command.empty_results() | {"header": value})
 
 
@@ -301,15 +301,17 @@ def test_a_table_of_texts_must_be_one(value: Any) -> None:
     ],
 )
 def test_counts_that_do_not_fit_are_refused_before_anything_is_made(name: str, results: str, complaint: str) -> None:
-    with pytest.raises(ProtocolError, match=f"^{name}: .*{complaint}"):
+    with pytest.raises(NanonisProtocolError, match=f"^{name}: .*{complaint}"):
         COMMANDS[name].decode_results(_by_hand(results))
 
 
 def test_a_body_that_is_too_long_or_too_short_is_refused() -> None:
     command = COMMANDS["Bias.Set"]
-    with pytest.raises(ProtocolError, match="1 of the 5 bytes of the body are too many"):
+    with pytest.raises(NanonisProtocolError, match="1 of the 5 bytes of the body are too many"):
         command.decode_arguments(bytes(5))
-    with pytest.raises(ProtocolError, match=r"Bias\.Set: bias_value: 4 bytes are announced at byte 0 of a body of 3"):
+    with pytest.raises(
+        NanonisProtocolError, match=r"Bias\.Set: bias_value: 4 bytes are announced at byte 0 of a body of 3"
+    ):
         command.decode_arguments(bytes(3))
 
 
@@ -327,19 +329,19 @@ def test_a_body_that_is_too_long_or_too_short_is_refused() -> None:
 def test_a_malformed_header_is_refused(name: bytes, size: int, complaint: str) -> None:
     header = name.ljust(32, b"\0") + struct.pack(">iI", size, 0)
     for decode in (decode_request_header, decode_response_header):
-        with pytest.raises(ProtocolError, match=complaint):
+        with pytest.raises(NanonisProtocolError, match=complaint):
             decode(header)
-        with pytest.raises(ProtocolError, match="39 bytes"):
+        with pytest.raises(NanonisProtocolError, match="39 bytes"):
             decode(header[:39])
 
 
 def test_a_message_that_is_too_large_is_refused_on_both_sides() -> None:
     body = bytes(LARGEST_REQUEST + 1)
-    with pytest.raises(ProtocolError, match="1048577 bytes"):
+    with pytest.raises(NanonisProtocolError, match="1048577 bytes"):
         encode_request("Bias.Set", body)
-    with pytest.raises(ProtocolError, match="1048577 bytes"):
+    with pytest.raises(NanonisProtocolError, match="1048577 bytes"):
         decode_request_header(b"Bias.Set".ljust(32, b"\0") + struct.pack(">iI", len(body), 0))
-    with pytest.raises(ProtocolError, match="expected 1 to 32"):
+    with pytest.raises(NanonisProtocolError, match="expected 1 to 32"):
         encode_request("B" * 33, b"")
 
 
@@ -350,7 +352,7 @@ def test_garbage_raises_the_one_error(command: Command, body: bytes) -> None:
     for decode in (command.decode_arguments, command.decode_results, decode_error_block, decode_request_header):
         try:
             decode(body)
-        except ProtocolError as exc:
+        except NanonisProtocolError as exc:
             assert exc.message  # noqa: PT017  # most bodies are refused, some happen to be right
 
 
@@ -367,5 +369,5 @@ def test_a_damaged_response_raises_the_one_error(command: Command, where: float,
     try:
         _, rest = command.decode_results(bytes(body))
         decode_error_block(rest)
-    except ProtocolError as exc:
+    except NanonisProtocolError as exc:
         assert exc.message  # noqa: PT017

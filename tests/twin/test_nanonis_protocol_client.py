@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twinscope.errors import ProtocolError
+from twinscope.errors import NanonisProtocolError
 from twinscope.nanonis_protocol import (
     COMMANDS,
     HEADER_SIZE,
@@ -152,7 +152,7 @@ def _is_understood(command: Command, sent: bytes) -> bool:
         return False
     try:
         found = command.decode_arguments(sent[HEADER_SIZE:])
-    except ProtocolError:
+    except NanonisProtocolError:
         return False
     given = {name: value for name, value in found.items() if value is not None}
     layout = next(one for one in command.layouts if {field.name for field in one} == set(given))

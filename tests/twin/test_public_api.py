@@ -120,7 +120,7 @@ class _Entry:
     """An entry point that is not installed."""
 
     def __init__(self, name: str, loaded: object) -> None:
-        self.name, self.value, self.dist = name, f"somewhere:{name}", None
+        self.name, self.module, self.value, self.dist = name, "somewhere", f"somewhere:{name}", None
         self._loaded = loaded
 
     def load(self) -> object:

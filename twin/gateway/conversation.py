@@ -4,7 +4,7 @@ import logging
 import select
 import socket
 
-from twinscope.errors import ProtocolError
+from twinscope.errors import NanonisProtocolError
 from twinscope.gateway.answers import answer_to
 from twinscope.gateway.call import Call, ClientGoneError
 from twinscope.gateway.controller import Controller
@@ -48,7 +48,7 @@ class Conversation:
                 self._converse()
         except ClientGoneError:
             log.info("the Nanonis client %s has left", self._peer)
-        except ProtocolError as exc:
+        except NanonisProtocolError as exc:
             log.warning("the Nanonis client %s is sent away: %s", self._peer, exc)
         except OSError as exc:
             log.info("the Nanonis client %s is lost: %s", self._peer, exc)
@@ -86,7 +86,7 @@ class Conversation:
         """Wait for a header, as long as it takes to begin."""
         while len(self._received) < HEADER_SIZE:
             if not self._receive() and self._received:
-                raise ProtocolError(
+                raise NanonisProtocolError(
                     f"{len(self._received)} bytes came, then nothing: expected a header of {HEADER_SIZE} bytes"
                 )
         return self._taken(HEADER_SIZE)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twinscope.errors import ProtocolError
+from twinscope.errors import NanonisProtocolError
 from twinscope.nanonis_protocol.cursors import Reader, Writer
 from twinscope.nanonis_protocol.kinds import KINDS
 
@@ -52,7 +52,7 @@ class Command:
 
         Raises
         ------
-        ProtocolError
+        NanonisProtocolError
             When an argument is unknown, missing, or does not fit its kind.
         """
         given = {name: value for name, value in values.items() if value is not None}
@@ -64,13 +64,13 @@ class Command:
 
         Raises
         ------
-        ProtocolError
+        NanonisProtocolError
             When the body fits no layout.
         """
         for number, layout in enumerate(self.layouts):
             try:
                 values = _decode_all(self.name, layout, body)
-            except ProtocolError:
+            except NanonisProtocolError:
                 if number == len(self.layouts) - 1:
                     raise
             else:
@@ -82,7 +82,7 @@ class Command:
 
         Raises
         ------
-        ProtocolError
+        NanonisProtocolError
             When a result is unknown, missing, or does not fit its kind.
         """
         return _encode(self.name, self.results, values)
@@ -92,7 +92,7 @@ class Command:
 
         Raises
         ------
-        ProtocolError
+        NanonisProtocolError
             When the body is shorter than what it announces.
         """
         reader = Reader(body)
@@ -107,14 +107,14 @@ def _encode(command: str, layout: tuple[Field, ...], values: Mapping[str, Any]) 
     names = [field.name for field in layout]
     for name in sorted(set(values) ^ set(names)):
         wrong = "missing" if name in names else "unknown"
-        raise ProtocolError(f"{command}: {name} is {wrong}, expected {', '.join(names) or 'nothing'}", name=name)
+        raise NanonisProtocolError(f"{command}: {name} is {wrong}, expected {', '.join(names) or 'nothing'}", name=name)
     writer = Writer()
     for field in layout:
         value = values[field.name]
         try:
             KINDS[field.kind].encode(value, writer)
         except (TypeError, ValueError, OverflowError) as exc:
-            raise ProtocolError(
+            raise NanonisProtocolError(
                 f"{command}: {field.name} is {value!r:.100}, it cannot be sent as {field.kind}: {exc}", name=field.name
             ) from exc
     return writer.data()
@@ -124,7 +124,7 @@ def _decode_all(command: str, layout: tuple[Field, ...], body: bytes) -> dict[st
     reader = Reader(body)
     values = _decode(command, layout, reader)
     if reader.left:
-        raise ProtocolError(f"{command}: {reader.left} of the {len(body)} bytes of the body are too many")
+        raise NanonisProtocolError(f"{command}: {reader.left} of the {len(body)} bytes of the body are too many")
     return values
 
 
@@ -133,6 +133,8 @@ def _decode(command: str, layout: tuple[Field, ...], reader: Reader) -> dict[str
     for field in layout:
         try:
             values[field.name] = KINDS[field.kind].decode(reader)
-        except ProtocolError as exc:
-            raise ProtocolError(f"{command}: {field.name}: {exc.message}", name=field.name, **exc.details) from exc
+        except NanonisProtocolError as exc:
+            raise NanonisProtocolError(
+                f"{command}: {field.name}: {exc.message}", name=field.name, **exc.details
+            ) from exc
     return values

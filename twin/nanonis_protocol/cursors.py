@@ -3,7 +3,7 @@
 import struct
 from typing import Any
 
-from twinscope.errors import ProtocolError
+from twinscope.errors import NanonisProtocolError
 
 
 class Reader:
@@ -35,11 +35,11 @@ class Reader:
 
         Raises
         ------
-        ProtocolError
+        NanonisProtocolError
             When there are fewer.
         """
         if not 0 <= size <= self.left:
-            raise ProtocolError(
+            raise NanonisProtocolError(
                 f"{size} bytes are announced at byte {self._offset} of a body of {len(self._data)}: they are not there",
                 offset=self._offset,
                 size=size,

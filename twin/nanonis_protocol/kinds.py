@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from twinscope.errors import ProtocolError
+from twinscope.errors import NanonisProtocolError
 from twinscope.nanonis_protocol.cursors import Reader, Writer
 
 INT32 = struct.Struct(">i")
@@ -43,7 +43,7 @@ class Kind(Protocol):
         ...
 
     def decode(self, reader: Reader) -> Any:
-        """Take a value off the reader; raises ProtocolError."""
+        """Take a value off the reader; raises NanonisProtocolError."""
         ...
 
 
@@ -119,7 +119,7 @@ class _Matrix:
     def decode(self, reader: Reader) -> np.ndarray:
         rows, columns = reader.number(INT32), reader.number(INT32)
         if min(rows, columns) < 0:
-            raise ProtocolError(f"a table has {rows} rows and {columns} columns: neither can be negative")
+            raise NanonisProtocolError(f"a table has {rows} rows and {columns} columns: neither can be negative")
         return _elements(reader, self._wire, rows * columns).reshape(rows, columns)
 
 
@@ -159,7 +159,7 @@ class _TextMatrix:
     def decode(self, reader: Reader) -> tuple[tuple[str, ...], ...]:
         rows, columns = reader.number(INT32), reader.number(INT32)
         if rows > 0 >= columns:
-            raise ProtocolError(f"a table has {rows} rows and {columns} columns: expected columns")
+            raise NanonisProtocolError(f"a table has {rows} rows and {columns} columns: expected columns")
         return tuple(_some_texts(reader, columns) for _ in range(rows))
 
 
@@ -202,7 +202,7 @@ def decode_text(reader: Reader) -> str:
 
 def _some_texts(reader: Reader, count: int) -> tuple[str, ...]:
     if not 0 <= count * INT32.size <= reader.left:
-        raise ProtocolError(f"{count} texts are announced where {reader.left} bytes are left", count=count)
+        raise NanonisProtocolError(f"{count} texts are announced where {reader.left} bytes are left", count=count)
     return tuple(decode_text(reader) for _ in range(count))
 
 

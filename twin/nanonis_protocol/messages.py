@@ -4,7 +4,7 @@ import struct
 from dataclasses import dataclass
 from enum import StrEnum
 
-from twinscope.errors import ProtocolError
+from twinscope.errors import NanonisProtocolError
 from twinscope.nanonis_protocol.cursors import Reader
 from twinscope.nanonis_protocol.kinds import INT32, UINT32, decode_text
 
@@ -72,7 +72,7 @@ def encode_request(name: str, body: bytes, *, respond: bool = True) -> bytes:
 
     Raises
     ------
-    ProtocolError
+    NanonisProtocolError
         When the name or the body is too long.
     """
     return _REQUEST.pack(_encoded_name(name), _checked_size(name, len(body), LARGEST_REQUEST), respond, 0) + body
@@ -83,7 +83,7 @@ def decode_request_header(data: bytes) -> RequestHeader:
 
     Raises
     ------
-    ProtocolError
+    NanonisProtocolError
         When it does not have 40 bytes, its name is not text, or it announces too long a body: do not read that.
     """
     name, size, respond, _ = _REQUEST.unpack(_whole(data))
@@ -116,7 +116,7 @@ def encode_response(
 
     Raises
     ------
-    ProtocolError
+    NanonisProtocolError
         When the name or the body is too long.
     """
     body = results + encode_error_block(bool(error_text) if status is None else status, error_text, dialect)
@@ -128,7 +128,7 @@ def decode_response_header(data: bytes) -> ResponseHeader:
 
     Raises
     ------
-    ProtocolError
+    NanonisProtocolError
         When it does not have 40 bytes, its name is not text, or it announces too long a body: do not read that.
     """
     name, size = _RESPONSE.unpack(_whole(data))
@@ -148,7 +148,7 @@ def decode_error_block(data: bytes, dialect: ErrorDialect = ErrorDialect.SHORT) 
 
     Raises
     ------
-    ProtocolError
+    NanonisProtocolError
         When it is malformed.
     """
     reader = Reader(data)
@@ -157,31 +157,35 @@ def decode_error_block(data: bytes, dialect: ErrorDialect = ErrorDialect.SHORT) 
         reader.take(INT32.size)
     text = decode_text(reader)
     if reader.left:
-        raise ProtocolError(f"{reader.left} bytes follow the error block: expected none, check the error dialect")
+        raise NanonisProtocolError(
+            f"{reader.left} bytes follow the error block: expected none, check the error dialect"
+        )
     return status, text
 
 
 def _whole(data: bytes) -> bytes:
     if len(data) != HEADER_SIZE:
-        raise ProtocolError(f"a header has {len(data)} bytes: expected {HEADER_SIZE}")
+        raise NanonisProtocolError(f"a header has {len(data)} bytes: expected {HEADER_SIZE}")
     return data
 
 
 def _encoded_name(name: str) -> bytes:
     encoded = name.encode()
     if not 0 < len(encoded) <= _NAME_SIZE:
-        raise ProtocolError(f"the command name {name!r} has {len(encoded)} bytes: expected 1 to {_NAME_SIZE}")
+        raise NanonisProtocolError(f"the command name {name!r} has {len(encoded)} bytes: expected 1 to {_NAME_SIZE}")
     return encoded
 
 
 def _decoded_name(data: bytes) -> str:
     name, _, padding = data.partition(b"\0")
     if not name or padding.strip(b"\0") or not name.isascii() or not name.decode().isprintable():
-        raise ProtocolError(f"the command name {data!r} is malformed: expected ASCII text, padded with zeros")
+        raise NanonisProtocolError(f"the command name {data!r} is malformed: expected ASCII text, padded with zeros")
     return name.decode()
 
 
 def _checked_size(name: str, size: int, largest: int) -> int:
     if not 0 <= size <= largest:
-        raise ProtocolError(f"the body of {name} has {size} bytes: expected 0 to {largest}", size=size, high=largest)
+        raise NanonisProtocolError(
+            f"the body of {name} has {size} bytes: expected 0 to {largest}", size=size, high=largest
+        )
     return size
