@@ -188,7 +188,7 @@ def test_each_layer_is_at_its_height(bench: Bench) -> None:
     """Each image of a stack is measured at its height, whatever their order and wherever the tip was before."""
     need(bench, "scan")
     low, high = two_heights(bench)
-    images = {}
+    images: dict[tuple[tuple[float, float], float], np.ndarray] = {}
     for heights in ((high, low), (low, high)):
         layers = bench.acquire(bench.work.scan(heights=heights))[:, 0].reshape(2, -1)
         images |= {(heights, height): layer for height, layer in zip(heights, layers, strict=True)}
