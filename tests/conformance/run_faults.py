@@ -57,7 +57,11 @@ def run(fault: type[Faulty], folder: Path) -> Recorder:
     pytest.main(
         [
             *(str(CHECKS / f"{module}.py") for module in modules),
-            *("--twinscope-driver=tests.conformance.faulty:Faulty", f"--driver-config={config}", "--soak=0.4"),
+            *(
+                "--twinscope-driver=tests.conformance.faulty:Faulty",
+                f"--driver-config={config}",
+                "--twinscope-soak=0.4",
+            ),
             *(
                 "-p",
                 "twinscope.conformance.plugin",

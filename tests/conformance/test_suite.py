@@ -77,14 +77,18 @@ def test_a_failure_says_what_the_contract_is(results: dict[str, Any]) -> None:
 
 def test_the_example_passes_everything(tmp_path: Path) -> None:
     config = f"--driver-config={EXAMPLE / 'conformance.toml'}"
-    said = run(tmp_path, "--twinscope-driver=twinscope_example:Dunes", config, "--driver-server", "--soak=0.5")
+    said = run(
+        tmp_path, "--twinscope-driver=twinscope_example:Dunes", config, "--driver-server", "--twinscope-soak=0.5"
+    )
     check_passes(said, 250)
     assert set(outcomes(said)) == {"passed", "skipped"}
 
 
 def test_the_faulty_driver_without_a_fault_passes(tmp_path: Path) -> None:
     config = f"--driver-config={EXAMPLE / 'conformance.toml'}"
-    said = run(tmp_path, "--twinscope-driver=tests.conformance.faulty:Faulty", config, "-k", "direct", "--soak=0.5")
+    said = run(
+        tmp_path, "--twinscope-driver=tests.conformance.faulty:Faulty", config, "-k", "direct", "--twinscope-soak=0.5"
+    )
     check_passes(said, 60)
 
 
@@ -93,7 +97,9 @@ def test_the_faulty_driver_without_a_fault_passes(tmp_path: Path) -> None:
 def test_the_simulator_passes(tmp_path: Path) -> None:
     config = tmp_path / "simulator.toml"
     config.write_text(SIMULATOR)
-    check_passes(run(tmp_path, "--twinscope-driver=simulator", f"--driver-config={config}", "--soak=0.5"), 150)
+    check_passes(
+        run(tmp_path, "--twinscope-driver=simulator", f"--driver-config={config}", "--twinscope-soak=0.5"), 150
+    )
 
 
 def test_a_recording_passes(tmp_path: Path) -> None:
@@ -108,7 +114,7 @@ def test_a_recording_passes(tmp_path: Path) -> None:
         recorded.result(60)
         config = tmp_path / "replay.toml"
         config.write_text(RECORDING.format(file=json.dumps(recorded.file)))
-    check_passes(run(tmp_path, "--twinscope-driver=replay", f"--driver-config={config}", "--soak=0.5"), 140)
+    check_passes(run(tmp_path, "--twinscope-driver=replay", f"--driver-config={config}", "--twinscope-soak=0.5"), 140)
 
 
 # It was recorded at one height, and does not know which.

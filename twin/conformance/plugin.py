@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--driver-server", action="store_true", help="test the driver also behind a `twinscope serve` of its own"
     )
     group.addoption(
-        "--soak", type=float, default=2.0, metavar="SECONDS", help="how long the soak test takes (default: 2)"
+        "--twinscope-soak", type=float, default=2.0, metavar="SECONDS", help="how long the soak test takes (default: 2)"
     )
 
 

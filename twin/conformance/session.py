@@ -137,5 +137,5 @@ def direct(factory: BenchFactory) -> Direct:
 @pytest.fixture
 def soak(pytestconfig: pytest.Config) -> float:
     """Return how long the soak test takes, in s."""
-    seconds: float = pytestconfig.getoption("soak")
+    seconds: float = pytestconfig.getoption("twinscope_soak")
     return seconds
