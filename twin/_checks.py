@@ -52,11 +52,9 @@ def count(name: str, value: Any) -> int:
 
 def pair(name: str, value: Any) -> tuple[Any, Any]:
     """Return the two elements of `value`."""
-    if (
-        isinstance(value, str | bytes | Mapping)
-        or not isinstance(value, Iterable)
-        or len(elements := tuple(value)) != 2
-    ):
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    elements = tuple(value) if is_list else ()
+    if len(elements) != 2:
         raise InvalidRequestError(f"{name} is {value!r}: expected two elements (x, y)", name=name)
     return elements[0], elements[1]
 
