@@ -67,7 +67,7 @@ class _Way:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Context:
     """What any acquisition depends on.
 
     Attributes
@@ -103,29 +103,29 @@ class _Traces:
     ----------
     request
         What is acquired.
-    surroundings
+    context
         What else it depends on.
     """
 
-    def __init__(self, request: AcquisitionRequest, surroundings: Surroundings) -> None:
+    def __init__(self, request: AcquisitionRequest, context: Context) -> None:
         self.request = request
-        self._around = surroundings
+        self._context = context
 
     def ways(self, first: int, start: float, piezos: "Piezos | None") -> Iterator[_Way]:
         """Yield them one after the other, as many as there is time for."""
-        around, begin = self._around, time.monotonic()
+        context, begin = self._context, time.monotonic()
         for number in range(first, self.request.trace_count):
             if number > first and time.monotonic() - begin > _PLANNING:
                 return
-            motion = motion_of(self.request, number, around.height, around.speeds)
-            x, y, rise, piezos = around.overlay.follow(motion, start, piezos)
+            motion = motion_of(self.request, number, context.height, context.speeds)
+            x, y, rise, piezos = context.overlay.follow(motion, start, piezos)
             yield _Way(number, motion, start, x, y, rise, piezos)
             start += motion.duration
 
     def planned(self, way: _Way, values: np.ndarray, lost: int) -> Planned:
         """Add noise to a trace in the order of time."""
-        names, key = self.request.channels, (self._around.number, way.number)
-        self._around.overlay.add_noise(values, names, way.motion, way.start, key)
+        names, key = self.request.channels, (self._context.number, way.number)
+        self._context.overlay.add_noise(values, names, way.motion, way.start, key)
         return Planned(way.motion, way.start, way.motion.recorded(values), lost, way.piezos)
 
 
@@ -134,7 +134,7 @@ class ImageSource(_Traces):
 
     Parameters
     ----------
-    request, surroundings
+    request, context
         See the base class.
     images, area
         What was recorded, and where.
@@ -156,7 +156,7 @@ class ImageSource(_Traces):
     def __init__(
         self,
         request: ScanRequest | PathRequest,
-        surroundings: Surroundings,
+        context: Context,
         *,
         images: Images,
         area: Area,
@@ -164,13 +164,13 @@ class ImageSource(_Traces):
         loop: Feedback | None,
         stopped: Callable[[], bool],
     ) -> None:
-        super().__init__(request, surroundings)
+        super().__init__(request, context)
         self._images, self._area = images, area
         self._loop = loop if topography in request.channels else None
         self._row = request.channels.index(topography) if topography in request.channels else None
         self._stopped = stopped
         if self._loop is not None:
-            motion = motion_of(request, 0, surroundings.height, surroundings.speeds)
+            motion = motion_of(request, 0, context.height, context.speeds)
             _check_steps(self._loop, motion.interval * len(motion.x))
 
     def plan(self, first: int, start: float, piezos: "Piezos | None") -> list[Planned]:
@@ -229,7 +229,7 @@ class SpectraSource(_Traces):
 
     Parameters
     ----------
-    request, surroundings
+    request, context
         See the base class.
     curves
         The recorded spectra that can answer.
@@ -237,8 +237,8 @@ class SpectraSource(_Traces):
 
     request: SpectroscopyRequest
 
-    def __init__(self, request: SpectroscopyRequest, surroundings: Surroundings, curves: Curves) -> None:
-        super().__init__(request, surroundings)
+    def __init__(self, request: SpectroscopyRequest, context: Context, curves: Curves) -> None:
+        super().__init__(request, context)
         self._curves = curves
 
     def plan(self, first: int, start: float, piezos: "Piezos | None") -> list[Planned]:

@@ -13,7 +13,7 @@ from twinscope.capabilities import ACQUISITIONS, Capabilities
 from twinscope.drivers.base import TraceSink
 from twinscope.drivers.common.pace import StoppedError
 from twinscope.drivers.common.realism import realism_from_option
-from twinscope.drivers.replay.acquiring import ImageSource, Planned, Source, SpectraSource, Surroundings
+from twinscope.drivers.replay.acquiring import Context, ImageSource, Planned, Source, SpectraSource
 from twinscope.drivers.replay.description import all_channels, describe, details_of, extent_of
 from twinscope.drivers.replay.files import read_files
 from twinscope.drivers.replay.head import RECORDED, Head, is_recorded
@@ -123,7 +123,7 @@ class Replay:
         self._check_open()
         head = self._head
         if head.is_recorded:
-            signals = self._images.felt(*head.place, head.clock.now)
+            signals = self._images.signals_at(*head.place, head.clock.now)
         else:
             signals = dict.fromkeys(self._images.channels, float("nan"))
         return Reading(head.clock.now, head.position, head.tip_state, signals)
@@ -180,7 +180,7 @@ class Replay:
         self._check_inside(places, curves.has(places), "the spectroscopy", "the recorded spectra")
         for warning in curves.warnings:
             sink.warn(warning)
-        self._start(request, sink, SpectraSource(request, self._surroundings(), curves))
+        self._start(request, sink, SpectraSource(request, self._context(), curves))
 
     def poll(self) -> bool:
         """Measure the next traces: one that takes its time, or several that do not."""
@@ -212,7 +212,7 @@ class Replay:
             sink.warn(warning)
         source = ImageSource(
             request,
-            self._surroundings(),
+            self._context(),
             images=self._images,
             area=area,
             topography=self._topography,
@@ -221,8 +221,8 @@ class Replay:
         )
         self._start(request, sink, source)
 
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(self._acquisitions + 1, self._head.position.z, self._head.speeds, self._overlay)
+    def _context(self) -> Context:
+        return Context(self._acquisitions + 1, self._head.position.z, self._head.speeds, self._overlay)
 
     def _start(self, request: AcquisitionRequest, sink: TraceSink, source: ImageSource | SpectraSource) -> None:
         self._begin()

@@ -204,14 +204,14 @@ class Images:
         ways: tuple[Direction, Direction] = ("forward", "backward")
         return tuple(id(area.image(name, way, time, loop=self._loop)) for name in names for way in ways)
 
-    def felt(self, x: float, y: float, time: float) -> dict[str, float]:
+    def signals_at(self, x: float, y: float, time: float) -> dict[str, float]:
         """Return all channels at a place, in m, at a time, in s; NaN for those that have no data there."""
         place = np.array([x]), np.array([y])
-        felt = {}
+        found = {}
         for name in self.channels:
             area, _ = self.best([name], *place)
-            felt[name] = float(self.values(area, [name], "forward", *place, time)[0, 0])
-        return felt
+            found[name] = float(self.values(area, [name], "forward", *place, time)[0, 0])
+        return found
 
 
 def _duration(image: RecordedImage) -> float:
