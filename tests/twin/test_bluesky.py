@@ -433,6 +433,27 @@ def test_a_move_that_is_stopped_or_takes_too_long_stops_the_tip(engine, held) ->
     assert driver.position.x == 0
 
 
+def test_a_move_that_is_stopped_without_control_is_waited_for(engine, held, caplog) -> None:
+    link, driver = held
+    driver.move_time = 0.6
+    stage = made(SpmStage(link), "stage")
+
+    def lose_it() -> Any:
+        status = yield from bps.abs_set(stage.x, 3e-9)
+        while not [call for call in driver.calls if call[0] == "move_to"]:
+            yield from bps.sleep(0.01)
+        link.microscope.break_control()
+        yield from bps.stop(stage.x)
+        while not status.done:
+            yield from bps.sleep(0.05)
+        return status
+
+    with pytest.raises(FailedStatus):
+        engine(lose_it())
+    assert "cannot be stopped from here" in caplog.text
+    until(lambda: link.microscope.state().job is None)
+
+
 def test_commands_bring_the_tip_away_and_back(engine, link) -> None:
     stage = made(SpmStage(link), "stage")
     engine(bps.trigger(stage.withdraw, wait=True))

@@ -191,7 +191,12 @@ class SpmLink:
         except asyncio.CancelledError:
             # The order may be on its way yet.
             while not doing.done():
-                await self.call(self.microscope.stop)
+                try:
+                    await self.call(self.microscope.stop)
+                except TwinscopeError as exc:
+                    # It is not ours any more, or nobody answers: whatever becomes of it, it is waited for.
+                    log.error("the instrument cannot be stopped from here: %s", exc)
+                    await asyncio.wait([doing])
                 await asyncio.wait([doing], timeout=_STOP_INTERVAL)
             log.info("stopped: %s", doing.exception())
             raise
