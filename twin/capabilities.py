@@ -64,9 +64,10 @@ class Limits:
     def check(self, name: str, value: float) -> None:
         """Raise :class:`OutOfRangeError` when `value` is outside."""
         if not self.low <= value <= self.high:
+            unit = "" if self.unit == "1" else f" {self.unit}"
             raise OutOfRangeError(
-                f"{name} = {value:.6g} {self.unit} is outside its range of {self.low:.6g} to {self.high:.6g}"
-                f" {self.unit}: it was not clamped, give another value",
+                f"{name} = {value:.6g}{unit} is outside its range of {self.low:.6g} to {self.high:.6g}{unit}: it was"
+                " not clamped, give another value",
                 name=name,
                 value=value,
                 low=self.low,
