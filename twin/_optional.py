@@ -6,8 +6,8 @@ from types import ModuleType
 from twinscope.errors import MissingPackageError
 
 
-def import_optional(name: str, extra: str) -> ModuleType:
-    """Import a package that the extra with this name installs.
+def import_optional(name: str, extra: str, what: str = "this") -> ModuleType:
+    """Import a package that the extra with this name installs; `what` needs it.
 
     Raises
     ------
@@ -18,4 +18,4 @@ def import_optional(name: str, extra: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
         package = name.partition(".")[0]
-        raise MissingPackageError(f"this needs the package {package!r}: pip install 'twinscope[{extra}]'") from exc
+        raise MissingPackageError(f"{what} needs the package {package!r}: pip install 'twinscope[{extra}]'") from exc

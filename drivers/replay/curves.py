@@ -122,7 +122,7 @@ def mesh_of(positions: np.ndarray) -> Any:
     MissingPackageError
         When SciPy is not installed.
     """
-    spatial = import_optional("scipy.spatial", "replay")
+    spatial = import_optional("scipy.spatial", "replay", "spectra = 'linear'")
     try:
         return spatial.Delaunay(positions / spacing_of(positions))
     except (spatial.QhullError, ValueError) as exc:

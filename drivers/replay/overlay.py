@@ -25,6 +25,8 @@ APPLIED = (
 # A sample is a mean: noise that is a function of time is averaged over so many parts of it.
 _PARTS = 8
 
+_WHAT = "this realism"
+
 
 class Overlay:
     """What is imperfect besides the recording.
@@ -117,11 +119,11 @@ class Overlay:
 
 def _positioning(realism: Realism, seed: int, reach: float) -> "Positioning":
     """Import what needs JAX, which nobody else does."""
-    import_optional("platformdirs", "simulator")
+    import_optional("platformdirs", "simulator", _WHAT)
     # Before JAX is.
     from twinscope.drivers.common import jax_setup
 
-    import_optional("jax", "simulator")
+    import_optional("jax", "simulator", _WHAT)
     from twinscope.drivers.common.positioning import Positioning
 
     jax_setup.keep_compiled_code()

@@ -38,7 +38,7 @@ def read(path: Path, options: ReadingOptions) -> Contents:
     del options
     content = read_bytes(path)
     _check(path, content)
-    binarywave: Any = import_optional("igor2.binarywave", "replay")
+    binarywave: Any = import_optional("igor2.binarywave", "replay", f"reading {path}")
     with foreign(path, "igor2"):
         wave = binarywave.load(io.BytesIO(content))["wave"]
         values, labels = np.asarray(wave["wData"]), wave["labels"]

@@ -23,7 +23,7 @@ def read(path: Path, options: ReadingOptions) -> Contents:
     content = read_bytes(path)
     width, height, depth, colour_type = _checked(path, content)
     check_size(path, (height, width, 4))
-    image_module: Any = import_optional("PIL.Image", "replay")
+    image_module: Any = import_optional("PIL.Image", "replay", f"reading {path}")
     with foreign(path, "Pillow"), image_module.open(io.BytesIO(content), formats=["PNG"]) as image:
         # A palette may hold greys only; the other modes are arrays of grey values or of samples.
         values = np.asarray(image.convert("RGBA") if image.mode == "P" else image)

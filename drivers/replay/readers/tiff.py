@@ -21,7 +21,7 @@ def read(path: Path, options: ReadingOptions) -> Contents:
     raster.check_options(path, options)
     size = file_size(path)
     check_chain(path, size)
-    tifffile: Any = import_optional("tifffile", "replay")
+    tifffile: Any = import_optional("tifffile", "replay", f"reading {path}")
     with foreign(path, "tifffile"), tifffile.TiffFile(path, **_SINGLE_FILE) as tiff:
         if not tiff.series:
             raise damaged(path, "it has no image")
