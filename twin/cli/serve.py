@@ -53,10 +53,13 @@ def serve(options: argparse.Namespace) -> int:
         print(f"at {server.uri}; Ctrl-C stops it" + ("; clients need --keys" if server.encrypts else ""), flush=True)
         server.run()
     finally:
-        if gateway is not None:
-            gateway.close()
-        print("stopping: withdrawing the tip", flush=True)
-        instrument.close()
+        # Whatever the end of the others is like, the tip is withdrawn.
+        try:
+            print("stopping: withdrawing the tip", flush=True)
+            if gateway is not None:
+                gateway.close()
+        finally:
+            instrument.close()
     return 0
 
 

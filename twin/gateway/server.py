@@ -94,8 +94,9 @@ class NanonisGateway:
             self._thread.join()
         for conversation in self._conversations.values():
             conversation.end()
+        deadline = time.monotonic() + _END_TIMEOUT
         for thread in self._threads:
-            thread.join(_END_TIMEOUT)
+            thread.join(max(deadline - time.monotonic(), 0.0))
         self._operator.close()
         for opened in (*self._listening, self._awake, self._alarm):
             opened.close()
