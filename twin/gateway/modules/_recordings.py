@@ -3,14 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from twinscope import _checks
 from twinscope.errors import InvalidRequestError
-from twinscope.gateway.call import Call
+from twinscope.gateway.call import Call, Handler
 from twinscope.gateway.codes import refuse_unless, switched
+from twinscope.gateway.settings import Section
 from twinscope.gateway.spectroscopy import Columns, Plan, Recording, Timing, flags, measure
 from twinscope.gateway.tasks import Task
 
@@ -26,10 +27,47 @@ def channels_from(call: Call, indexes: np.ndarray) -> tuple[str, ...]:
     return names
 
 
-def channels_told(call: Call, recording: Recording) -> Mapping[str, Any]:
-    """Return the results of a ChsGet."""
-    indexes = [call.signals.index_of(name) for name in recording.channels]
-    return {"channel_indexes": indexes, "channels": tuple(call.signals.at(index).label for index in indexes)}
+class Recorded(Section, Protocol):
+    """Settings of a spectroscopy."""
+
+    @property
+    def recording(self) -> Recording:
+        """What is recorded."""
+        ...
+
+
+def handlers(module: str, name: str, kind: type[Recorded]) -> Mapping[str, Handler]:
+    """Return the handlers that both have in the same way: how to stop it and look at it, and its channels.
+
+    Parameters
+    ----------
+    module
+        Of the commands.
+    name
+        Of the task.
+    kind
+        Its settings.
+    """
+
+    def stop(call: Call, given: Mapping[str, Any]) -> None:
+        del given
+        call.controller.tasks.stop(name)
+
+    def status(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        del given
+        return {"status": int(call.controller.tasks.running(name))}
+
+    def set_channels(call: Call, given: Mapping[str, Any]) -> None:
+        channels = channels_from(call, given["channel_indexes"])
+        call.settings.change(kind, recording=replace(call.settings.of(kind).recording, channels=channels))
+
+    def get_channels(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        del given
+        indexes = [call.signals.index_of(channel) for channel in call.settings.of(kind).recording.channels]
+        return {"channel_indexes": indexes, "channels": tuple(call.signals.at(index).label for index in indexes)}
+
+    of_module = {"Stop": stop, "StatusGet": status, "ChsSet": set_channels, "ChsGet": get_channels}
+    return {f"{module}.{command}": handler for command, handler in of_module.items()}
 
 
 def with_props(given: Mapping[str, Any], before: Recording) -> Recording:

@@ -118,27 +118,6 @@ def _parameters(settings: BiasSettings, here: Position) -> np.ndarray:
     return np.array([*fixed, here.x, here.y, here.z, settings.z_offset, timing.settling_time, timing.integration_time])
 
 
-def _stop(call: Call, given: Mapping[str, Any]) -> None:
-    del given
-    call.controller.tasks.stop(NAME)
-
-
-def _status(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    del given
-    return {"status": int(call.controller.tasks.running(NAME))}
-
-
-def _set_channels(call: Call, given: Mapping[str, Any]) -> None:
-    channels = _recordings.channels_from(call, given["channel_indexes"])
-    recording = call.settings.of(BiasSettings).recording
-    call.settings.change(BiasSettings, recording=replace(recording, channels=channels))
-
-
-def _get_channels(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    del given
-    return _recordings.channels_told(call, call.settings.of(BiasSettings).recording)
-
-
 def _set_props(call: Call, given: Mapping[str, Any]) -> None:
     recording = _recordings.with_props(given, call.settings.of(BiasSettings).recording)
     call.settings.change(BiasSettings, recording=recording, z_offset=_checks.finite("z_offset", given["z_offset"]))
@@ -228,10 +207,7 @@ def _get_segments(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
 HANDLERS = {
     "BiasSpectr.Open": _open,
     "BiasSpectr.Start": _start,
-    "BiasSpectr.Stop": _stop,
-    "BiasSpectr.StatusGet": _status,
-    "BiasSpectr.ChsSet": _set_channels,
-    "BiasSpectr.ChsGet": _get_channels,
+    **_recordings.handlers("BiasSpectr", NAME, BiasSettings),
     "BiasSpectr.PropsSet": _set_props,
     "BiasSpectr.PropsGet": _get_props,
     "BiasSpectr.AdvPropsSet": _set_advanced,

@@ -80,27 +80,6 @@ def _parameters(settings: ZSweepSettings, here: Position) -> np.ndarray:
     return np.array([*fixed, here.x, here.y, here.z, timing.settling_time, timing.integration_time])
 
 
-def _stop(call: Call, given: Mapping[str, Any]) -> None:
-    del given
-    call.controller.tasks.stop(NAME)
-
-
-def _status(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    del given
-    return {"status": int(call.controller.tasks.running(NAME))}
-
-
-def _set_channels(call: Call, given: Mapping[str, Any]) -> None:
-    channels = _recordings.channels_from(call, given["channel_indexes"])
-    recording = call.settings.of(ZSweepSettings).recording
-    call.settings.change(ZSweepSettings, recording=replace(recording, channels=channels))
-
-
-def _get_channels(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    del given
-    return _recordings.channels_told(call, call.settings.of(ZSweepSettings).recording)
-
-
 def _set_props(call: Call, given: Mapping[str, Any]) -> None:
     recording = _recordings.with_props(given, call.settings.of(ZSweepSettings).recording)
     call.settings.change(ZSweepSettings, recording=recording)
@@ -162,10 +141,7 @@ def _get_delay(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
 HANDLERS = {
     "ZSpectr.Open": _open,
     "ZSpectr.Start": _start,
-    "ZSpectr.Stop": _stop,
-    "ZSpectr.StatusGet": _status,
-    "ZSpectr.ChsSet": _set_channels,
-    "ZSpectr.ChsGet": _get_channels,
+    **_recordings.handlers("ZSpectr", NAME, ZSweepSettings),
     "ZSpectr.PropsSet": _set_props,
     "ZSpectr.PropsGet": _get_props,
     "ZSpectr.AdvPropsSet": _set_advanced,
