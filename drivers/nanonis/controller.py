@@ -101,7 +101,10 @@ class Controller:
                 except LostError as exc:
                     reasons.append(exc.message)
             if time.monotonic() + _REDIAL > end:
-                raise LostError(f"no free port of a Nanonis controller was found: {'; '.join(reasons)}")
+                raise LostError(
+                    f"no free port of a Nanonis controller was found: {'; '.join(reasons)}; a port takes one client: is"
+                    " the TCP programming interface on, and do other programs hold its ports?"
+                )
             # A controller may not have noticed yet that the client before has gone.
             time.sleep(_REDIAL)
 
