@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,34 +13,6 @@ from twinscope.drivers.nanonis import Nanonis
 from twinscope.errors import ConfigurationError, DriverError
 from twinscope.nanonis_protocol import COMMANDS, ErrorDialect, encode_response
 from twinscope.state import TipState
-
-
-@pytest.fixture
-def controller() -> Iterator[ScriptedController]:
-    made = ScriptedController()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def make(controller: ScriptedController) -> Iterator[Callable[..., Nanonis]]:
-    made: list[Nanonis] = []
-
-    def start(**options: Any) -> Nanonis:
-        made.append(quick(controller, **options))
-        made[-1].capabilities()
-        made[-1].open()
-        return made[-1]
-
-    yield start
-    for driver in made:
-        driver.close()
-
-
-@pytest.fixture
-def driver(make: Callable[..., Nanonis]) -> Nanonis:
-    return make()
-
 
 # ---------------------------------------------------------------------- what the controller tells about itself
 

@@ -1,6 +1,6 @@
 """The Nanonis driver on a scripted controller: scans, spectra and paths."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.drivers._acquiring import Sink
-from tests.drivers._nanonis_controller import ScriptedController, acquire, quick
+from tests.drivers._nanonis_controller import ScriptedController, acquire
 from twinscope.drivers.nanonis import Nanonis
 from twinscope.drivers.nanonis.frame_rows import FrameRows
 from twinscope.errors import DriverError
@@ -18,33 +18,6 @@ FRAME = ScanFrame(size=(10e-9, 8e-9), center=(3e-9, -2e-9), angle=30.0)
 SCAN = ScanRequest(frame=FRAME, pixels=(16, 3), channels=("current", "frequency_shift"), line_time=0.004)
 # Of the channels of the scan, in the list of the controller.
 CURRENT, FREQUENCY_SHIFT = 0, 5
-
-
-@pytest.fixture
-def controller() -> Iterator[ScriptedController]:
-    made = ScriptedController()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def make(controller: ScriptedController) -> Iterator[Callable[..., Nanonis]]:
-    made: list[Nanonis] = []
-
-    def start(**options: Any) -> Nanonis:
-        made.append(quick(controller, **options))
-        made[-1].capabilities()
-        made[-1].open()
-        return made[-1]
-
-    yield start
-    for driver in made:
-        driver.close()
-
-
-@pytest.fixture
-def driver(make: Callable[..., Nanonis]) -> Nanonis:
-    return make()
 
 
 # ---------------------------------------------------------------------- scans
