@@ -544,6 +544,11 @@ def test_agents_come_over_http_with_a_token(served: ServerProcess, watcher: twin
         for shown in ({}, {"Authorization": "Bearer guess"}):
             with pytest.raises(urllib.error.HTTPError, match="401"):
                 urllib.request.urlopen(urllib.request.Request(url, b"{}", shown))
+        # A page in a browser, or a name that somebody else has let point here, gets nowhere even with the token.
+        known = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        for shown, status in (({"Origin": "http://elsewhere.example"}, "403"), ({"Host": "elsewhere.example"}, "421")):
+            with pytest.raises(urllib.error.HTTPError, match=status):
+                urllib.request.urlopen(urllib.request.Request(url, b"{}", known | shown))
         anyio.run(talk)
         process.terminate()
         assert process.wait(10) == 0
