@@ -186,6 +186,13 @@ def test_a_driver_that_does_not_exist_is_a_wrong_use_of_pytest(tmp_path: Path) -
     assert "Traceback" not in said.stderr
 
 
+def test_options_that_the_driver_refuses_are_told_once(tmp_path: Path) -> None:
+    (tmp_path / "wrong.toml").write_text("spacign = 1e-8\n")
+    said = run(tmp_path, "--twinscope-driver=twinscope_example:Dunes", "--driver-config=wrong.toml")
+    assert said.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "unknown option 'spacign'" in said.stderr
+
+
 @pytest.mark.parametrize(
     ("driver", "config", "message"),
     [
@@ -204,7 +211,8 @@ def test_what_cannot_be_tested_is_refused(tmp_path: Path, driver: str, config: s
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"pixels": [4, 4]}, {"pixels": [1, 3]}, {"ramp": {"z": "a"}}, {"tolerance": float("nan")}]
+    "wrong",
+    [{"pixels": [4, 4]}, {"pixels": [1, 3]}, {"ramp": {"z": "a"}}, {"tolerance": float("nan")}, {"allow": ["motor"]}],
 )
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):

@@ -1,6 +1,7 @@
 """The suite in a session of pytest: which tests there are, and what they are given."""
 
 import importlib
+import logging
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from twinscope.conformance.bench import Bench, Direct
 from twinscope.conformance.factory import DIRECT, PROCESS, SERVER, BenchFactory
 from twinscope.conformance.settings import Subject
-from twinscope.errors import TwinscopeError
+from twinscope.errors import ConfigurationError, MissingPackageError, TwinscopeError
+
+log = logging.getLogger(__name__)
 
 CHECKS = (
     "description",
@@ -46,9 +49,22 @@ def pytest_configure(config: pytest.Config) -> None:
     if getattr(config.option, "numprocesses", None):
         raise pytest.UsageError("there is one instrument: run the conformance suite without --numprocesses")
     try:
-        config.stash[SUBJECT] = Subject.load(name, config.getoption("driver_config"))
+        subject = Subject.load(name, config.getoption("driver_config"))
+        _check_options(subject)
     except TwinscopeError as exc:
         raise pytest.UsageError(str(exc)) from exc
+    config.stash[SUBJECT] = subject
+
+
+def _check_options(subject: Subject) -> None:
+    """Raise the error of options that are wrong: it would be one of every test."""
+    try:
+        subject.make()
+    except (ConfigurationError, MissingPackageError):
+        raise
+    # Whatever else a driver raises is what the tests are there for.
+    except Exception:
+        log.info("the driver cannot be made", exc_info=True)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

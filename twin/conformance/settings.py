@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twinscope.capabilities import FEATURES
 from twinscope.drivers import registry
 from twinscope.drivers.base import Driver
 from twinscope.drivers.options import DriverOptions, read_options
 from twinscope.errors import ConfigurationError
 
 TABLE = "conformance"
+
+_ALLOWED = tuple(feature for feature in FEATURES if feature != "oracle")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,9 @@ class Settings(DriverOptions):
         DriverOptions.__post_init__(self)
         if min(self.pixels) < 2 or self.pixels[0] == self.pixels[1]:
             raise ConfigurationError(f"pixels is {self.pixels}: expected two different numbers of at least 2")
+        strange = sorted(set(self.allow or ()) - set(_ALLOWED))
+        if strange:
+            raise ConfigurationError(f"allow has {strange[0]!r}: expected some of {', '.join(_ALLOWED)}", name="allow")
         unknown = sorted(set(self.ramp) - {"x", "y"})
         if unknown:
             raise ConfigurationError(f"ramp has the key {unknown[0]!r}: expected x and y", name="ramp")
