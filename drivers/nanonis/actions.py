@@ -1,5 +1,6 @@
 """Coarse motion, bias pulses and tip shaping."""
 
+from twinscope.drivers.nanonis.connection import RefusedError
 from twinscope.drivers.nanonis.controller import Controller
 from twinscope.drivers.nanonis.options import NanonisOptions
 from twinscope.errors import DriverError
@@ -81,8 +82,16 @@ class Actions:
             restore_feedback=_YES,
         )
         patience = options.tip_shaping_timeout
-        self._controller.call(
-            "TipShaper.Start", patience=patience, wait_until_finished=1, timeout=round(patience * 1000)
-        )
-        if self._controller.call("Bias.Get")["bias_value"] != before:
-            self._controller.call("Bias.Set", bias_value=before)
+        try:
+            self._controller.call(
+                "TipShaper.Start", patience=patience, wait_until_finished=1, timeout=round(patience * 1000)
+            )
+        except RefusedError:
+            # The controller may have given up half-way.
+            self._restore_bias(before)
+            raise
+        self._restore_bias(before)
+
+    def _restore_bias(self, bias: float) -> None:
+        if self._controller.call("Bias.Get")["bias_value"] != bias:
+            self._controller.call("Bias.Set", bias_value=bias)

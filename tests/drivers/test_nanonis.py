@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.drivers._nanonis_controller import ScriptedController, quick
+from tests.drivers._nanonis_controller import RefusalError, ScriptedController, quick
 from twinscope.drivers.nanonis import Nanonis
 from twinscope.errors import ConfigurationError, DriverError
 from twinscope.nanonis_protocol import COMMANDS, ErrorDialect, encode_response
@@ -337,6 +337,19 @@ def test_the_tip_is_shaped_and_the_bias_restored(
     given = controller.last("TipShaper.PropsSet")
     assert (given["tip_lift"], given["lift_height"]) == (np.float32(-1e-9), np.float32(1e-9))
     assert (given["bias"], given["bias_lift"], given["change_bias"]) == (2.0, 2.0, 1)
+    assert controller.values["bias_value"] == np.float32(0.1)
+
+
+def test_the_bias_is_restored_when_the_controller_gives_up_shaping(
+    driver: Nanonis, controller: ScriptedController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up(**_: object) -> None:
+        controller.values.update(bias_value=2.0)
+        raise RefusalError("the tip shaper has timed out")
+
+    monkeypatch.setattr(controller, "do_TipShaper_Start", give_up, raising=False)
+    with pytest.raises(DriverError, match=r"TipShaper\.Start: the tip shaper has timed out"):
+        driver.shape_tip(1e-9, 2.0)
     assert controller.values["bias_value"] == np.float32(0.1)
 
 
