@@ -112,6 +112,17 @@ class Curves:
         return result
 
 
+def interpolation_package() -> Any:
+    """Return the package that interpolates between positions.
+
+    Raises
+    ------
+    MissingPackageError
+        When SciPy is not installed.
+    """
+    return import_optional("scipy.spatial", "replay", "spectra = 'linear'")
+
+
 def mesh_of(positions: np.ndarray) -> Any:
     """Return triangles between positions (n, 2), in m.
 
@@ -122,7 +133,7 @@ def mesh_of(positions: np.ndarray) -> Any:
     MissingPackageError
         When SciPy is not installed.
     """
-    spatial = import_optional("scipy.spatial", "replay", "spectra = 'linear'")
+    spatial = interpolation_package()
     try:
         return spatial.Delaunay(positions / spacing_of(positions))
     except (spatial.QhullError, ValueError) as exc:

@@ -8,7 +8,7 @@ import numpy as np
 
 from twinscope.capabilities import Channel
 from twinscope.drivers.replay.branches import Branch, branches_of
-from twinscope.drivers.replay.curves import Curves, Part, box_of, mesh_of, spacing_of
+from twinscope.drivers.replay.curves import Curves, Part, box_of, interpolation_package, mesh_of, spacing_of
 from twinscope.drivers.replay.recording import RecordedSpectra
 from twinscope.errors import ConfigurationError, InvalidRequestError, OutOfRangeError, UnknownChannelError
 from twinscope.requests import SpectroscopyRequest, Sweep
@@ -63,6 +63,9 @@ class Spectra:
         self.warnings: list[str] = []
         for spectra in recorded:
             self._add(spectra)
+        if linear and self._groups:
+            # When the driver is made is the time to say that it is missing.
+            interpolation_package()
 
     def _add(self, spectra: RecordedSpectra) -> None:
         if spectra.swept not in SWEPT:

@@ -28,6 +28,7 @@ from twinscope.errors import (
     DriverError,
     InterlockError,
     InvalidRequestError,
+    MissingPackageError,
     OutOfRangeError,
     UnknownChannelError,
 )
@@ -447,6 +448,12 @@ def test_spectra_of_several_files_are_one_set() -> None:
     # Where the sweep is wider, only one has it.
     traces, _ = acquire(driver, spectroscopy(-2.0, 1.0, positions=positions[:1]))
     assert traces[0, 0].tolist() == [9.0] * 5
+
+
+def test_what_interpolation_needs_is_asked_for_when_the_driver_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.spatial", None)
+    with pytest.raises(MissingPackageError, match=r"spectra = 'linear' needs the package 'scipy'.*twinscope\[replay\]"):
+        grid_of_loops(spectra="linear")
 
 
 def test_nothing_can_be_interpolated_on_a_line() -> None:
