@@ -19,6 +19,7 @@ from tests.twin._bluesky import held as held
 from tests.twin._bluesky import link as link
 from tests.twin._bluesky import microscope as microscope
 from twinscope.bluesky import SpmLink, SpmScan, SpmSignals, SpmSpectroscopy, SpmStage
+from twinscope.bluesky._backend import StateBackend
 from twinscope.errors import InvalidRequestError, OutOfRangeError
 
 # ---------------------------------------------------------------------- stock plans, and their documents
@@ -164,6 +165,21 @@ def test_a_watched_signal_reports_its_changes(engine, documents, link) -> None:
 
     engine(bpp.monitor_during_wrapper(bpp.run_wrapper(plan()), [signals.bias]))
     assert [event["signals-bias"] for event in documents.events] == [0.1, 0.7]
+
+
+def test_a_mistake_while_a_value_is_watched_is_logged_and_ends_the_watching(link, caplog) -> None:
+    values, seen = [0.1], []
+    backend = StateBackend(link, float, "signals/odd", lambda _: values.pop())
+
+    async def watch() -> None:
+        backend.set_callback(seen.append)
+        while "signals/odd is watched no longer" not in caplog.text:
+            await asyncio.sleep(0.01)
+        backend.set_callback(None)
+
+    asyncio.run(asyncio.wait_for(watch(), 10))
+    assert "IndexError" in caplog.text
+    assert [reading["value"] for reading in seen] == [0.1]
 
 
 # ---------------------------------------------------------------------- moving

@@ -116,6 +116,13 @@ class StateBackend(SignalBackend[SignalDatatypeT]):
             self._watching = asyncio.create_task(self._watch(callback))
 
     async def _watch(self, callback: Callback[Reading[SignalDatatypeT]]) -> None:
+        try:
+            await self._report_changes(callback)
+        except Exception:
+            # Nobody waits for this task: without a word here, the last value would stay and nobody would know why.
+            log.exception("%s is watched no longer", self._source)
+
+    async def _report_changes(self, callback: Callback[Reading[SignalDatatypeT]]) -> None:
         known: Reading[SignalDatatypeT] | None = None
         while True:
             try:
