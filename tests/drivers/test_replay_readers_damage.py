@@ -20,6 +20,7 @@ import twinscope
 from tests.drivers import _recordings as write
 from tests.drivers._recordings import ramp
 from twinscope.drivers.replay.readers import isolated, read_recording
+from twinscope.drivers.replay.readers import nsid as nsid_reader
 from twinscope.errors import ConfigurationError, StoreError
 
 NOTE = {"FastScanSize": 2e-6, "SlowScanSize": 1e-6, "ScanRate": 2.0}
@@ -243,6 +244,28 @@ def test_hdf5_may_not_unpack_to_gigabytes(tmp_path: Path) -> None:
         dataset = file.create_dataset("image", (40_000, 40_000), "f4", chunks=(1000, 1000), compression="gzip")
         dataset.attrs.update({"quantity": "Z", "units": "m", "main_data_name": "image"})
     assert "its data have the shape" in str(attempt(path, {}))
+
+
+def test_many_datasets_of_hdf5_may_not_add_up_to_gigabytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "many.h5"
+    nsid(path)
+    # Two images of 8 x 8 values.
+    monkeypatch.setattr(nsid_reader, "_LARGEST_SUM", 2 * 8 * 8 * 8)
+    assert attempt(path, {}) is None
+    with h5py.File(path, "a") as file:
+        # The same bytes once more under another name.
+        file["again"] = file["Measurement_000/Channel_000/generic/generic"]
+    assert "have 1.54e-06 GB together, expected at most 1.02e-06 GB" in str(attempt(path, {}))
+
+
+def test_hdf5_may_not_have_datasets_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "many.h5"
+    nsid(path)
+    with h5py.File(path, "a") as file:
+        group = file["Measurement_000/Channel_000/generic"]
+        for number in range(10_000):
+            group[f"x{number}"] = group["x"]
+    assert "more than 10000 groups and datasets" in str(attempt(path, {}))
 
 
 @pytest.mark.parametrize("name", ["nothing.sxm", "folder.sxm", "pipe.sxm", "empty.sxm", "nul\0.sxm"])

@@ -8,6 +8,7 @@ The first of two spatial axes is x, as in sidpy; an axis that goes down is turne
 of the axes, so that the frame is one step larger than the distance between the first and the last.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +26,12 @@ from twinscope.drivers.replay.recording import RecordedImage, RecordedSpectra
 from twinscope.errors import StoreError
 from twinscope.requests import ScanFrame
 
-# Datasets that one file may have.
-_MOST_DATASETS = 10_000
+# Groups and datasets that one file may have.
+_MOST_ITEMS = 10_000
+# Bytes of a value, at most: they become float64 when their unit needs it.
+_BYTES_EACH = 8
+# Bytes that all datasets of one file may have together.
+_LARGEST_SUM = 2**31
 
 
 def read(path: Path, options: ReadingOptions) -> Contents:
@@ -38,7 +43,7 @@ def read(path: Path, options: ReadingOptions) -> Contents:
     contents = Contents()
     names = Names()
     with foreign(path, "h5py"), h5py.File(path, "r", locking=False) as file:
-        for dataset in _main_datasets(path, file):
+        for dataset in _readable(path, contents, _main_datasets(path, file)):
             settings = _settings(dataset)
             if settings is not None and not contents.metadata:
                 contents.metadata = plain_attributes(settings)
@@ -46,19 +51,40 @@ def read(path: Path, options: ReadingOptions) -> Contents:
     return contents
 
 
+def _readable(path: Path, contents: Contents, datasets: Iterator[h5py.Dataset]) -> Iterator[h5py.Dataset]:
+    """Leave out what holds no real numbers, and check the size of the others, also of all together, before each."""
+    size = 0
+    for dataset in datasets:
+        if dataset.dtype.kind not in "fiu":
+            contents.warn(f"{dataset.name} is left out: its values are {dataset.dtype}, expected real numbers")
+            continue
+        check_size(path, dataset.shape, _BYTES_EACH)
+        check_stored(path, dataset)
+        size += math.prod(dataset.shape) * _BYTES_EACH
+        if size > _LARGEST_SUM:
+            raise StoreError(
+                f"{path} cannot be read: its datasets up to {dataset.name} have {size / 1e9:.3g} GB together, expected"
+                f" at most {_LARGEST_SUM / 1e9:.3g} GB: write it as several files",
+                path=str(path),
+            )
+        yield dataset
+
+
 def _main_datasets(path: Path, file: h5py.File) -> Iterator[h5py.Dataset]:
     """Find what is measured, in the order of the file; a group that contains itself is looked at once."""
     waiting: list[h5py.Group] = [file]
     seen = set()
+    items = 0
     while waiting:
         group = waiting.pop(0)
         address = h5py.h5o.get_info(group.id).addr
         if address in seen:
             continue
         seen.add(address)
-        if len(seen) > _MOST_DATASETS:
-            raise damaged(path, f"it has more than {_MOST_DATASETS} groups and datasets")
         for name in group:
+            items += 1
+            if items > _MOST_ITEMS:
+                raise damaged(path, f"it has more than {_MOST_ITEMS} groups and datasets")
             # Links to other files are not followed.
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 continue
@@ -100,11 +126,6 @@ class _Dataset:
     def add(self) -> None:
         """Add what it holds; what is neither image nor spectra is left out with a warning."""
         dataset = self._dataset
-        if dataset.dtype.kind not in "fiu":
-            self._contents.warn(f"{dataset.name} is left out: its values are {dataset.dtype}, expected real numbers")
-            return
-        check_size(self._path, dataset.shape, 8)
-        check_stored(self._path, dataset)
         axes = axes_of(self._path, dataset)
         spatial = [index for index, axis in enumerate(axes) if axis.kind == "SPATIAL"]
         other = [index for index in range(len(axes)) if index not in spatial]
