@@ -157,6 +157,22 @@ class Capabilities:
         """How many values one acquisition may record, of all channels together."""
         return self.largest_acquisition // BYTES_PER_VALUE
 
+    def limits_of(self, name: str) -> Limits:
+        """Return the limits of what a feature takes.
+
+        Raises
+        ------
+        ConfigurationError
+            When the driver has forgotten them.
+        """
+        if name not in self.limits:
+            raise ConfigurationError(
+                f"the driver {self.driver!r} gives no limits of {name}: add them to its capabilities, or leave out the"
+                " feature that takes it",
+                name=name,
+            )
+        return self.limits[name]
+
     def check_position(self, **position: float) -> None:
         """Raise :class:`OutOfRangeError` when x, y or z is outside its limits."""
         for name, value in position.items():
@@ -175,7 +191,7 @@ class Capabilities:
             known = ", ".join(self.features) or "none"
             raise InvalidRequestError(f"this instrument has no {feature}: it has {known}", name=feature)
         for name, value in values.items():
-            self.limits[name].check(name, value)
+            self.limits_of(name).check(name, value)
 
     def check_feedback(self, mode: str) -> None:
         """Raise :class:`InvalidRequestError` when the z-controller cannot hold constant what the mode says."""

@@ -48,7 +48,7 @@ def verb_schemas(capabilities: Capabilities) -> dict[str, Schema]:
         )
     for feature, (verb, describe) in _FEATURES.items():
         if feature in capabilities.features:
-            verbs[verb] = describe(capabilities.limits)
+            verbs[verb] = describe(capabilities)
     return verbs | {kind: _ACQUISITIONS[kind](capabilities) for kind in capabilities.acquisitions}
 
 
@@ -153,8 +153,8 @@ def _set_signal(capabilities: Capabilities) -> Schema:
     return closed(properties, ["name", "value"], **_cases("name", cases, otherwise=False))
 
 
-def _coarse_move(limits: Mapping[str, Limits]) -> Schema:
-    steps = _number(limits["coarse_steps"], "not zero; along z, positive steps go away from the sample")
+def _coarse_move(capabilities: Capabilities) -> Schema:
+    steps = _number(capabilities.limits_of("coarse_steps"), "not zero; along z, positive steps go away from the sample")
     properties = {
         "axis": choice(("x", "y", "z"), "of the coarse motor"),
         "steps": steps | {"type": "integer", "not": {"const": 0}},
@@ -162,18 +162,19 @@ def _coarse_move(limits: Mapping[str, Limits]) -> Schema:
     return closed(properties, properties)
 
 
-def _pulse(limits: Mapping[str, Limits]) -> Schema:
+def _pulse(capabilities: Capabilities) -> Schema:
     properties = {
-        "voltage": _number(limits["pulse_voltage"], "bias during the pulse"),
-        "duration": _number(limits["pulse_duration"], "how long") | {"exclusiveMinimum": 0},
+        "voltage": _number(capabilities.limits_of("pulse_voltage"), "bias during the pulse"),
+        "duration": _number(capabilities.limits_of("pulse_duration"), "how long") | {"exclusiveMinimum": 0},
     }
     return closed(properties, properties)
 
 
-def _shape_tip(limits: Mapping[str, Limits]) -> Schema:
+def _shape_tip(capabilities: Capabilities) -> Schema:
+    depth = _number(capabilities.limits_of("tip_shaping_depth"), "how much deeper than it is")
     properties = {
-        "depth": _number(limits["tip_shaping_depth"], "how much deeper than it is") | {"exclusiveMinimum": 0},
-        "voltage": _number(limits["tip_shaping_voltage"], "bias meanwhile") | {"default": 0.0},
+        "depth": depth | {"exclusiveMinimum": 0},
+        "voltage": _number(capabilities.limits_of("tip_shaping_voltage"), "bias meanwhile") | {"default": 0.0},
     }
     return closed(properties, ["depth"])
 

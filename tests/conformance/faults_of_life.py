@@ -19,7 +19,12 @@ class CapabilitiesChange(Faulty, description="capabilities_stay_the_same"):
         return replace(super().capabilities(), settings={"open": self._is_open})
 
 
-class PromisesTooMuch(Faulty, description="capabilities_are_provided features_have_what_they_need"):
+class PromisesTooMuch(
+    Faulty,
+    description="capabilities_are_provided features_have_what_they_need",
+    commands="coarse_motion",
+    refusals="features_out_of_range",
+):
     def capabilities(self) -> Capabilities:
         return replace(super().capabilities(), features=("coarse_motion",))
 

@@ -72,6 +72,11 @@ def test_a_failure_says_what_the_contract_is(results: dict[str, Any]) -> None:
     assert "was measured at" in said
 
 
+@pytest.mark.parametrize("check", ["commands coarse_motion", "refusals features_out_of_range"])
+def test_limits_that_a_driver_has_forgotten_are_named(results: dict[str, Any], check: str) -> None:
+    assert "gives no limits of coarse_steps" in results["PromisesTooMuch"]["failed"][check]
+
+
 # ---------------------------------------------------------------------- drivers that are as they should be
 
 

@@ -1,14 +1,24 @@
 """The guard alone, as if the instrument in front of it had made a mistake."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from twinscope.errors import DriverError, InterlockError, InvalidRequestError, OutOfRangeError, UnknownChannelError
+from twinscope.capabilities import Capabilities
+from twinscope.errors import (
+    ConfigurationError,
+    DriverError,
+    InterlockError,
+    InvalidRequestError,
+    OutOfRangeError,
+    UnknownChannelError,
+)
 from twinscope.guard import Guard
 from twinscope.interlocks import Interlocks
 from twinscope.requests import PathRequest, ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
+from twinscope.schemas import verb_schemas
 from twinscope.state import TipState
 
 NM = 1e-9
@@ -59,6 +69,21 @@ def test_what_is_forbidden_does_not_reach_the_driver(
     with pytest.raises(error):
         Guard(driver, Interlocks.from_dict(rules)).perform(1, command, **arguments)
     assert driver.calls == []
+
+
+def test_limits_that_the_driver_has_forgotten_are_named(ramp_driver) -> None:
+    class Forgetful(ramp_driver):
+        def capabilities(self) -> Capabilities:
+            known = super().capabilities()
+            return replace(known, limits={name: known.limits[name] for name in known.limits if name != "coarse_steps"})
+
+    driver = Forgetful()
+    guard = Guard(driver, Interlocks())
+    with pytest.raises(ConfigurationError, match="the driver 'ramp' gives no limits of coarse_steps"):
+        guard.perform(1, "coarse_move", axis="z", steps=1)
+    assert driver.calls == []
+    with pytest.raises(ConfigurationError, match="gives no limits of coarse_steps"):
+        verb_schemas(guard.capabilities())
 
 
 @pytest.mark.parametrize(

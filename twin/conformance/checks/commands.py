@@ -136,9 +136,8 @@ def test_coarse_motion(bench: Bench, subject: Subject) -> None:
 def test_pulse(bench: Bench, subject: Subject) -> None:
     """A pulse takes its time, and leaves the signals as they were."""
     need(bench, subject, "pulse")
-    limits = bench.capabilities.limits
     before = bench.read()
-    duration = limits["pulse_duration"].low
+    duration = bench.capabilities.limits_of("pulse_duration").low
     after = bench.perform("pulse", voltage=_small(bench, "pulse_voltage"), duration=duration)
     for name in bench.capabilities.settable:
         assert after.signals[name] == before.signals[name], f"{name} is another one after a pulse"
@@ -149,7 +148,7 @@ def test_tip_shaping(bench: Bench, subject: Subject) -> None:
     """Shaping brings the tip back to where it was."""
     need(bench, subject, "tip_shaping")
     before = approach(bench)
-    depth = bench.capabilities.limits["tip_shaping_depth"].low
+    depth = bench.capabilities.limits_of("tip_shaping_depth").low
     after = bench.perform("shape_tip", depth=max(depth, 1e-12), voltage=_small(bench, "tip_shaping_voltage"))
     assert after.position == before.position, "the tip is elsewhere after it was shaped"
 
@@ -165,5 +164,5 @@ def test_oracle(direct: Direct) -> None:
 
 def _small(bench: Bench, name: str) -> float:
     """Return a harmless voltage within limits."""
-    limits = bench.capabilities.limits[name]
+    limits = bench.capabilities.limits_of(name)
     return min(max(0.1, limits.low), limits.high) if math.isfinite(limits.low) else 0.1

@@ -75,7 +75,7 @@ def test_features_out_of_range(bench: Bench) -> None:
         if feature not in bench.capabilities.features:
             continue
         for argument, limit in taken.items():
-            high = bench.capabilities.limits[limit].high
+            high = bench.capabilities.limits_of(limit).high
             value = int(high) + 1 if feature == "coarse_motion" else 2 * abs(high) + 1
             with refused(bench, f"{command} with {argument} = {value}"):
                 bench.perform(command, **rest, **{argument: value})
