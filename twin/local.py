@@ -13,7 +13,7 @@ from twinscope.guard import Guard
 from twinscope.instrument import Instrument
 from twinscope.interlocks import Interlocks
 from twinscope.ledger import Ledger
-from twinscope.protocol import Reply
+from twinscope.protocol import Reply, fetch_in_turn
 from twinscope.service import Service
 from twinscope.sessions import Identity, Role
 
@@ -40,13 +40,7 @@ class LocalTransport:
 
     def fetch(self, name: str, parameters: Sequence[Mapping[str, Any]], into: Sequence[memoryview]) -> Iterator[Reply]:
         """Carry out a verb that reads with each of several parameters."""
-        for given, view in zip(parameters, into, strict=True):
-            reply = self.call(name, given)
-            payload = memoryview(reply.payload)
-            if len(payload) <= len(view):
-                view[: len(payload)] = payload
-                payload = view[: len(payload)]
-            yield Reply(reply.result, payload)
+        return fetch_in_turn(self.call, name, parameters, into)
 
     def close(self) -> None:
         """Shut the instrument down."""

@@ -14,6 +14,7 @@ from tests.twin._gateway import AT_X, BIAS, CURRENT, X, Y, Z, prepare_scan
 from tests.twin._gateway import bench as bench
 from tests.twin._gateway import client as client
 from tests.twin.nanonis_wire import RefusedError, WireClient
+from twinscope.errors import InterlockError
 from twinscope.gateway.modules import HANDLERS
 from twinscope.nanonis_protocol import COMMANDS, HEADER_SIZE, ErrorDialect, encode_request
 from twinscope.state import TipState
@@ -285,6 +286,28 @@ def test_pulses_and_the_tip_shaper_hold_the_z_controller(bench) -> None:
         client("TipShaper.PropsSet", **settings | {"tip_lift": -2e-9, "bias_lift": 1.5, "restore_feedback": 2})
         client("TipShaper.Start", wait_until_finished=1, timeout=-1)
         assert b.driver.calls[3:] == [("shape_tip", 2e-9, 1.5), ("set_feedback", "off")]
+
+
+def test_the_tip_shaper_restores_the_bias_also_when_the_dip_fails(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = bench()
+    there_and_back = [("write", "bias", 2.0, None), ("shape_tip", 1e-9, 0.0), ("write", "bias", 0.1, None)]
+    with b.connect() as client:
+        settings = client("TipShaper.PropsGet")
+        client("TipShaper.PropsSet", **settings | {"change_bias": 1, "bias": 2.0})
+        b.driver.calls.clear()
+        client("TipShaper.Start", wait_until_finished=1, timeout=-1)
+        assert b.driver.calls == there_and_back
+        b.driver.calls.clear()
+        shape_tip = b.driver.shape_tip
+
+        def refuse(depth: float, voltage: float) -> None:
+            shape_tip(depth, voltage)
+            raise InterlockError("not here")
+
+        monkeypatch.setattr(b.driver, "shape_tip", refuse)
+        with pytest.raises(RefusedError, match="not here"):
+            client("TipShaper.Start", wait_until_finished=1, timeout=-1)
+        assert b.driver.calls == there_and_back
 
 
 def test_the_coarse_motor_goes_away_from_the_sample_with_z_plus(bench) -> None:

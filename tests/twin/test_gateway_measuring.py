@@ -204,6 +204,12 @@ def test_bias_spectroscopy_is_linear_or_in_segments(bench) -> None:
         assert request.sweep == Sweep(start=-0.2, stop=0.2, points=3)
         assert request.height == pytest.approx(1.2e-9)
         assert request.point_time == pytest.approx(0.04)
+        slow = timing | {"settling_time": 0.01, "integration_time": 0.03, "maximum_slew_rate": 2.0}
+        client("BiasSpectr.TimingSet", **slow)
+        client("BiasSpectr.Start", get_data=1, save_base_name="")
+        # Steps of 0.2 V at 2 V/s.
+        assert b.scope.current_acquisition().request.point_time == pytest.approx(0.1)
+        client("BiasSpectr.TimingSet", **timing)
         client("BiasSpectr.MLSModeSet", sweep_mode="MLS")
         client(
             "BiasSpectr.MLSValsSet",

@@ -11,7 +11,7 @@ from typing import Any
 from twinscope.acquisition import Acquisition
 from twinscope.capabilities import ACQUISITIONS
 from twinscope.errors import BusyError, InterlockError, LeaseError, TwinscopeError
-from twinscope.protocol import Reply
+from twinscope.protocol import Reply, fetch_in_turn
 from twinscope.requests import AcquisitionRequest
 from twinscope.service import Service
 from twinscope.sessions import Identity, Role
@@ -99,11 +99,7 @@ class Operator:
 
     def fetch(self, name: str, parameters: Sequence[Mapping[str, Any]], into: Sequence[memoryview]) -> Iterator[Reply]:
         """Carry out a verb that reads with each of several parameters."""
-        for given, view in zip(parameters, into, strict=True):
-            reply = self.call(name, given)
-            size = len(reply.payload)
-            view[:size] = reply.payload
-            yield Reply(reply.result, view[:size])
+        return fetch_in_turn(self.call, name, parameters, into)
 
     def look(self, verb: str, /, **parameters: Any) -> Any:
         """Call a verb that changes nothing, and return what it answers."""

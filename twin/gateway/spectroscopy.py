@@ -39,6 +39,13 @@ class Timing:
         """Seconds per point."""
         return self.settling_time + self.integration_time
 
+    def part(self, sweep: Sweep, point_time: float | None = None) -> "Part":
+        """Return a sweep with so many seconds per point, its own if not given; more where it would be too fast."""
+        step = abs(sweep.stop - sweep.start) / (sweep.points - 1)
+        # A rate of 0 is none, as in other settings of the protocol.
+        least = step / self.maximum_slew_rate if self.maximum_slew_rate else 0.0
+        return Part(sweep, max(self.point_time if point_time is None else point_time, least))
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:

@@ -36,10 +36,15 @@ class Segment:
     steps: int
     lock_in_run: int
 
-    def part(self) -> Part:
-        """Return its sweep."""
-        sweep = Sweep(start=self.bias_start, stop=self.bias_end, points=self.steps)
-        return Part(sweep, self.settling_time + self.integration_time)
+    @property
+    def sweep(self) -> Sweep:
+        """What it sweeps."""
+        return Sweep(start=self.bias_start, stop=self.bias_end, points=self.steps)
+
+    @property
+    def point_time(self) -> float:
+        """Seconds per point."""
+        return self.settling_time + self.integration_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +92,13 @@ class BiasSettings:
         )
 
     def _parts(self) -> tuple[Part, ...]:
+        timing = self.recording.timing
         if not self.in_segments:
             sweep = Sweep(start=self.start, stop=self.stop, points=self.recording.points)
-            return (Part(sweep, self.recording.timing.point_time),)
+            return (timing.part(sweep),)
         if not self.segments:
             raise InvalidRequestError("there are no segments to sweep: give them with BiasSpectr.MLSValsSet")
-        return tuple(segment.part() for segment in self.segments)
+        return tuple(timing.part(segment.sweep, segment.point_time) for segment in self.segments)
 
 
 def _open(call: Call, given: Mapping[str, Any]) -> None:
@@ -190,10 +196,9 @@ def _set_segments(call: Call, given: Mapping[str, Any]) -> None:
         raise InvalidRequestError(f"{len(segments)} segments were given: expected 1 to {_MOST_SEGMENTS}")
     limits = call.controller.limits("bias")
     for segment in segments:
-        part = segment.part()
-        _checks.positive("settling_time + integration_time", part.point_time)
-        limits.check("bias_start", part.sweep.start)
-        limits.check("bias_end", part.sweep.stop)
+        _checks.positive("settling_time + integration_time", segment.point_time)
+        limits.check("bias_start", segment.sweep.start)
+        limits.check("bias_end", segment.sweep.stop)
         refuse_unless(not segment.lock_in_run, "a run of the lock-in", "the instrument has none")
     call.settings.change(BiasSettings, segments=segments)
 

@@ -10,7 +10,7 @@ from twinscope.errors import InvalidRequestError
 from twinscope.gateway.call import Call
 from twinscope.gateway.codes import meaning, on_or_off, refuse_unless
 from twinscope.gateway.modules import _recordings
-from twinscope.gateway.spectroscopy import Part, Plan, Recording, Timing, axis_of
+from twinscope.gateway.spectroscopy import Plan, Recording, Timing, axis_of
 from twinscope.requests import Sweep
 from twinscope.state import FEEDBACK_OFF
 
@@ -151,7 +151,7 @@ def _start(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any] | None:
     settings = call.settings.of(SweeperSettings)
     upwards = on_or_off("sweep_direction", given["sweep_direction"])
     low, high = (settings.low, settings.high) if upwards else (settings.high, settings.low)
-    part = Part(Sweep(start=low, stop=high, points=settings.recording.points), settings.recording.timing.point_time)
+    part = settings.recording.timing.part(Sweep(start=low, stop=high, points=settings.recording.points))
     here = call.operator.position()
     resets = on_or_off("reset_signal", given["reset_signal"])
     plan = Plan(settings.swept, ((here.x, here.y),), (part,), settings.recording, resets=resets)

@@ -20,7 +20,7 @@ class ShaperSettings:
     """How the tip will be shaped, with the names of the protocol.
 
     The instrument dips the tip by the tip lift, which is below zero for that, with the bias of the lift, and takes it
-    back. The times are told back and not used: it takes its own.
+    back to where it was. The times and the lift height are told back and not used: it takes its own.
     """
 
     switch_off_delay: float = 0.0
@@ -71,10 +71,20 @@ def _start(call: Call, given: Mapping[str, Any]) -> None:
     call.operator.check("shape_tip", **parameters)
     feedback = call.operator.state().feedback
 
+    def shape(task: Task) -> None:
+        if not settings.change_bias:
+            task.do("shape_tip", **parameters)
+            return
+        before = call.controller.signal("bias")
+        task.do("set_signal", name="bias", value=settings.bias)
+        try:
+            task.do("shape_tip", **parameters)
+        finally:
+            # The document has the controller restore it, and a script goes on with the bias that it had.
+            task.tidy("set_signal", name="bias", value=before)
+
     def steps(task: Task) -> None:
-        if settings.change_bias:
-            task.do("set_signal", name="bias", value=settings.bias)
-        task.do("shape_tip", **parameters)
+        shape(task)
         if feedback != FEEDBACK_OFF:
             task.do("set_feedback", mode=feedback if settings.restore_feedback else FEEDBACK_OFF)
 

@@ -11,7 +11,7 @@ from twinscope.capabilities import Capabilities
 from twinscope.gateway.call import Call
 from twinscope.gateway.codes import refuse_unless, switched
 from twinscope.gateway.modules import _recordings
-from twinscope.gateway.spectroscopy import Part, Plan, Recording, axis_of
+from twinscope.gateway.spectroscopy import Plan, Recording, axis_of
 from twinscope.requests import Sweep
 from twinscope.state import Position
 
@@ -53,8 +53,7 @@ class ZSweepSettings:
         """Return the spectroscopy at some positions, counted from a height, in m."""
         start = height + self.offset
         sweep = Sweep(start=start, stop=start + self.distance, points=self.recording.points)
-        part = Part(sweep, self.recording.timing.point_time)
-        return Plan("z", positions, (part,), self.recording, resets=self.resets)
+        return Plan("z", positions, (self.recording.timing.part(sweep),), self.recording, resets=self.resets)
 
 
 def _open(call: Call, given: Mapping[str, Any]) -> None:
