@@ -121,7 +121,7 @@ def _positioning(realism: Realism, seed: int, reach: float) -> "Positioning":
     """Import what needs JAX, which nobody else does."""
     import_optional("platformdirs", "simulator", _WHAT)
     # Before JAX is.
-    from twinscope.drivers.common import jax_setup
+    from twinscope import _jax_setup as jax_setup
 
     import_optional("jax", "simulator", _WHAT)
     from twinscope.drivers.common.positioning import Positioning

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from twinscope import _jax_setup as jax_setup
 from twinscope.capabilities import ACQUISITIONS, Capabilities
 from twinscope.drivers.base import TraceSink
-from twinscope.drivers.common import jax_setup
 from twinscope.drivers.common.motion import Motion, motion_of
 from twinscope.drivers.common.pace import StoppedError
 from twinscope.drivers.common.realism import realism_from_option
