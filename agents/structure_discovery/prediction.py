@@ -15,6 +15,16 @@ DESCRIPTORS: Mapping[str, str] = {
 }
 """Names and units of the maps; :mod:`.descriptors` computes them from atoms."""
 
+CONDITIONS: Mapping[str, str] = {
+    # Of the unrelaxed probe above the highest atom, in the lowest slice, at the middle of the oscillation.
+    "height": "Å",
+    "lateral_stiffness": "N/m",
+    "tip_charge": "e",
+    "tilt_x": "Å",
+    "tilt_y": "Å",
+}
+"""Names and units of what is not known about a measurement: nuisance parameters of the simulation."""
+
 
 @dataclass(frozen=True, eq=False)
 class DescriptorMap:
@@ -54,6 +64,9 @@ class Prediction:
         Å, shapes (mx,) and (my,).
     structure
         The atoms, with elements, confidence and bonds.
+    conditions
+        What the network thinks of the measurement itself, as (value, standard deviation) by the names of
+        :data:`CONDITIONS`; empty from a network that does not tell.
     network
         Name and version of the weights.
     notes
@@ -68,5 +81,6 @@ class Prediction:
     occupancy_x: np.ndarray
     occupancy_y: np.ndarray
     structure: Structure
+    conditions: Mapping[str, tuple[float, float]]
     network: str
     notes: tuple[str, ...] = ()
