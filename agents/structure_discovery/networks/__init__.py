@@ -1,0 +1,1 @@
+"""Neural networks that make maps of image stacks."""
