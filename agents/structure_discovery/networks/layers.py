@@ -28,6 +28,8 @@ class Conv(nnx.Module):
         Odd size along each spatial axis; its length is the number of those.
     padding
         See :data:`Padding`. Keras code that calls itself reflective often means "edge".
+    groups
+        Channels are cut into so many groups, and each output sees one of them only.
     bias
         Whether a constant is added per channel.
     dtype
@@ -50,6 +52,7 @@ class Conv(nnx.Module):
         kernel: Sequence[int] = (3, 3),
         padding: Padding = "edge",
         *,
+        groups: int = 1,
         bias: bool = True,
         dtype: DTypeLike | None = None,
         kernel_init: nnx.Initializer | None = None,
@@ -66,6 +69,7 @@ class Conv(nnx.Module):
             out_features,
             tuple(kernel),
             padding=self.widths if padding == "zeros" else "VALID",
+            feature_group_count=groups,
             use_bias=bias,
             dtype=dtype,
             kernel_init=kernel_init or nnx.initializers.he_normal(),
