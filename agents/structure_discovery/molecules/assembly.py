@@ -11,6 +11,7 @@ from twinscope.agents.structure_discovery.molecules.polycycles import polycycle
 FEWEST_ATOMS, MOST_ATOMS = 6, 60
 _MOST_HEAVY = 38
 _CARBON_LIKE = frozenset({6, 14, 15, 16})  # may be bound to anything
+_FLAT_LINKERS = ("", "*C#C*", "*N=N*", "*C=C*", "*C#CC#C*")
 _TRIES = 5
 
 
@@ -42,7 +43,7 @@ def _flat(rng: np.random.Generator, catalogue: Catalogue) -> Chem.Mol | None:
     else:
         mol = _fragment(_one_of(rng, catalogue.aromatic))
         if rng.random() < 0.3:
-            mol = _join(rng, mol, _fragment(_one_of(rng, catalogue.aromatic)), _one_of(rng, ("", "C#C", "N=N", "C=C")))
+            mol = _join(rng, mol, _fragment(_one_of(rng, catalogue.aromatic)), _one_of(rng, _FLAT_LINKERS))
     return _dress(rng, mol, catalogue.flat_substituents, int(rng.choice(5, p=(0.2, 0.3, 0.25, 0.15, 0.1))))
 
 

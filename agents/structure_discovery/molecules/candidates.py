@@ -12,6 +12,7 @@ from twinscope.agents.structure_discovery.molecules.geometry import scaffold_of
 from twinscope.agents.structure_discovery.molecules.recipe import Recipe
 
 _CONNECTIVITY = 14  # letters of an InChIKey before stereochemistry and isotopes
+_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,24 @@ def candidates(recipe: Recipe, *, start: int = 0, seen: set[str] | None = None) 
 
 def _attempt(recipe: Recipe, index: int) -> Candidate | None:
     rng = np.random.default_rng([recipe.seed, index])
-    kind = rng.random()
-    if kind < recipe.cluster_share:
-        mol = Chem.MolFromSmiles(cluster_smiles(rng))
-    else:
-        mol = assemble(rng, recipe.elements, flat=kind < recipe.cluster_share + recipe.flat_share)
-    if mol is None:
-        return None
-    smiles = Chem.MolToSmiles(mol)
+    smiles = _smiles(recipe, rng)
     # Anew from its SMILES, as its geometry is built from them, too.
-    mol = Chem.MolFromSmiles(smiles)
+    mol = None if smiles is None else Chem.MolFromSmiles(smiles)
     if mol is None:
         return None
     key = Chem.MolToInchiKey(mol)[:_CONNECTIVITY]
     if not key:
         return None
     return Candidate(index, smiles, f"{key}-{index}" if "." in smiles else key, scaffold_of(mol))
+
+
+def _smiles(recipe: Recipe, rng: np.random.Generator) -> str | None:
+    kind = rng.random()
+    if kind < recipe.cluster_share:
+        return cluster_smiles(rng)
+    # Flat molecules fail more often: without these tries there would be less of them than asked for.
+    for _ in range(_TRIES):
+        mol = assemble(rng, recipe.elements, flat=kind < recipe.cluster_share + recipe.flat_share)
+        if mol is not None:
+            return Chem.MolToSmiles(mol)
+    return None

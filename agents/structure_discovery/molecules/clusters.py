@@ -36,7 +36,7 @@ _STEPS = 2000
 
 
 def cluster_smiles(rng: np.random.Generator) -> str:
-    """Choose what a cluster is made of: two to six of water, or two polar molecules, or one with up to three of water."""
+    """Choose what a cluster is made of: water, two polar molecules, or one with water."""
     kind = rng.random()
     if kind < 0.4:
         parts = [_WATER] * int(rng.integers(2, 7))

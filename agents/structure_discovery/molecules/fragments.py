@@ -1,7 +1,7 @@
 """What molecules are put together from, as SMILES.
 
-Rings and chains may be joined at any atom that has a hydrogen. Substituents are joined at their first atom, linkers where
-they have stars.
+Rings and chains may be joined at any atom that has a hydrogen. Substituents are joined at their first atom, linkers
+where they have stars.
 """
 
 from dataclasses import dataclass
@@ -217,10 +217,27 @@ _LIGHT = Catalogue(
         *("C(=O)F", "NC=O", "C(=O)C(F)(F)F", "C=NO", "CC(N)C(=O)O", "C(C)O", "OCC#C", "C#CC"),
     ),
     flat_substituents=(
-        *("F", "F", "O", "O", "N", "C#N", "C=O", "C(=O)O", "C(N)=O", "[N+](=O)[O-]", "C#C", "C=C", "C(=O)F", "C#CC#N"),
-        *("C=CC#N", "NC=O", "OC=O", "C=NO", "C=CC=O", "c1ccccc1", "C#Cc1ccccc1"),
+        *(
+            "F",
+            "F",
+            "F",
+            "O",
+            "O",
+            "O",
+            "N",
+            "N",
+            "C#N",
+            "C#N",
+            "C=O",
+            "C(=O)O",
+            "C(N)=O",
+            "[N+](=O)[O-]",
+            "C#C",
+            "C#C",
+        ),
+        *("C(=O)F", "C#CC#N", "NC=O", "C#Cc1ccccc1", "C=C", "c1ccccc1"),
     ),
-    bridges=("O", "N", "C=O", "C"),
+    bridges=("O", "O", "N", "N", "C=O", "C"),
 )
 
 _HEAVY = Catalogue(

@@ -26,7 +26,7 @@ def generate(
     seed: int = 0,
     elements: Elements = "light",
     split: Split | None = None,
-    flat_share: float = 0.3,
+    flat_share: float = 0.35,
     cluster_share: float = 0.0,
     charges: Charges = "gasteiger",
     processes: int = 1,

@@ -3,7 +3,7 @@
 import hashlib
 
 import numpy as np
-from rdkit import Chem
+from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdPartialCharges
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
@@ -55,8 +55,12 @@ def build(smiles: str, key: str, charges: Charges = "gasteiger") -> Molecule | N
         Centred, its longest axis along x and its shortest along z. None where no geometry was found, where it is longer
         than :data:`LONGEST`, or where there are no charges for its elements.
     """
+    with rdBase.BlockLogs():  # what gives no geometry is no news
+        return _build(smiles, _seed_of(key), charges)
+
+
+def _build(smiles: str, seed: int, charges: Charges) -> Molecule | None:
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    seed = _seed_of(key)
     if not _embed(mol, seed):
         return None
     if "." in smiles:

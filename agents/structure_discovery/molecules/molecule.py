@@ -33,7 +33,7 @@ class Molecule:
     inchikey
         Empty when only atoms are known.
     scaffold
-        What decides the split, see :func:`.split_of`: the Murcko scaffold, or the carbon skeleton where there is no ring.
+        What decides the split, see :func:`.split_of`: the Murcko scaffold, or without a ring the carbon skeleton.
     numbers
         Atomic numbers, shape (n,), int32.
     positions

@@ -37,7 +37,7 @@ class _Sheet:
         ]
 
     def finished(self) -> Chem.Mol:
-        """The molecule, without the atoms that lost their place."""
+        """Return the molecule without the atoms that lost their place."""
         self.mol.BeginBatchEdit()
         for atom in self.mol.GetAtoms():
             if atom.GetAtomicNum() == 0:

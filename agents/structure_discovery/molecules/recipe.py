@@ -39,7 +39,7 @@ class Recipe:
 
     seed: int = 0
     elements: Elements = "light"
-    flat_share: float = 0.3
+    flat_share: float = 0.35
     cluster_share: float = 0.0
     charges: Charges = "gasteiger"
 
