@@ -16,7 +16,6 @@ from twinscope.errors import InvalidRequestError
 if TYPE_CHECKING:
     from twinscope.agents.structure_discovery.molecules.candidates import Candidate
 
-_WHAT = "making molecules"
 _AHEAD = 16  # candidates that wait for each process
 
 
@@ -61,14 +60,29 @@ def generate(
     check_split(split)
     if count is not None and count < 0:
         raise InvalidRequestError(f"count is {count}: expected a number of molecules, or None for no end")
-    import_optional("rdkit", "train", _WHAT)
+    candidates = chosen_candidates(recipe, split)
+    built = (molecule for _, molecule in build_all(candidates, recipe, processes) if molecule is not None)
+    return itertools.islice(built, count)
+
+
+def chosen_candidates(
+    recipe: Recipe, split: Split | None, *, start: int = 0, seen: set[str] | None = None
+) -> Iterator["Candidate"]:
+    """Give the candidates of a part, see :func:`.candidates`; None stands for all.
+
+    Raises
+    ------
+    MissingPackageError
+        Without rdkit.
+    """
+    import_optional("rdkit", "train", "making molecules")
     from twinscope.agents.structure_discovery.molecules.candidates import candidates
 
-    chosen = (
-        candidate for candidate in candidates(recipe) if split is None or split_of_scaffold(candidate.scaffold) == split
+    return (
+        candidate
+        for candidate in candidates(recipe, start=start, seen=seen)
+        if split is None or split_of_scaffold(candidate.scaffold) == split
     )
-    built = (molecule for _, molecule in build_all(chosen, recipe, processes) if molecule is not None)
-    return itertools.islice(built, count)
 
 
 def build_all(

@@ -69,7 +69,8 @@ def _build(smiles: str, seed: int, charges: Charges) -> Molecule | None:
     elif not _minimise(mol):
         return None
     Chem.AssignStereochemistryFrom3D(mol)
-    molecule = to_molecule(mol, charges)
+    values = partial_charges(mol, charges)
+    molecule = None if values is None else to_molecule(mol, values)
     return molecule if molecule is not None and molecule.extent <= LONGEST else None
 
 
@@ -91,22 +92,19 @@ def _minimise(mol: Chem.Mol) -> bool:
     return False
 
 
-def to_molecule(mol: Chem.Mol, charges: Charges = "gasteiger") -> Molecule | None:
-    """Take over a molecule that has a geometry and all its hydrogens; None where there are no charges for it."""
-    values = partial_charges(mol, charges)
-    if values is None:
-        return None
-    ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], int).reshape(-1, 2)
+def to_molecule(mol: Chem.Mol, charges: np.ndarray) -> Molecule:
+    """Take over a molecule that has a geometry and all its hydrogens; the charges are in e, shape (n,)."""
+    ends = np.array([(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()], int).reshape(-1, 2)
     bare = Chem.RemoveHs(mol)
     return Molecule(
         smiles=Chem.MolToSmiles(bare),
         inchikey=Chem.MolToInchiKey(bare),
         scaffold=scaffold_of(bare),
-        numbers=[atom.GetAtomicNum() for atom in mol.GetAtoms()],
+        numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]),
         positions=_along_axes(mol.GetConformer().GetPositions()),
-        charges=values,
+        charges=charges,
         bonds=np.sort(ends, axis=1),
-        bond_orders=[bond.GetBondTypeAsDouble() for bond in mol.GetBonds()],
+        bond_orders=np.array([bond.GetBondTypeAsDouble() for bond in mol.GetBonds()]),
     )
 
 

@@ -9,7 +9,7 @@ from twinscope.errors import InvalidRequestError
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-# Of many, the one that puts benzene into training, and PTCDA and pentacene, which networks are compared on, into the test.
+# It puts benzene into training, and PTCDA and pentacene, which networks are compared on, into the test.
 _SALT = "twinscope-105"
 _SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
