@@ -73,7 +73,7 @@ def summarise(comparisons: Sequence[Comparison]) -> Summary:
     """
     if not comparisons:
         raise InvalidRequestError("there are no comparisons: expected those of at least one molecule")
-    right = sum(np.count_nonzero(one.verdicts == RIGHT) for one in comparisons)
+    right = sum(int(np.count_nonzero(one.verdicts == RIGHT)) for one in comparisons)
     missing = np.array([len(one.missing) for one in comparisons])
     extra = np.array([len(one.extra) for one in comparisons])
     squares = np.concatenate([one.displacements for one in comparisons]) ** 2
