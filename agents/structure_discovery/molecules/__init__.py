@@ -1,8 +1,6 @@
 """Molecules to train on: made at random or read from a folder, and parted by scaffold."""
 
-from twinscope.agents.structure_discovery.molecules.folder import from_folder
-from twinscope.agents.structure_discovery.molecules.generation import generate
-from twinscope.agents.structure_discovery.molecules.library import (
+from twinscope.agents.structure_discovery.molecules.collection import (
     LARGE,
     Cache,
     Progress,
@@ -10,6 +8,8 @@ from twinscope.agents.structure_discovery.molecules.library import (
     large_flat,
     library,
 )
+from twinscope.agents.structure_discovery.molecules.folder import from_folder
+from twinscope.agents.structure_discovery.molecules.generation import generate
 from twinscope.agents.structure_discovery.molecules.molecule import FLAT, Molecule
 from twinscope.agents.structure_discovery.molecules.recipe import Charges, Elements, Recipe
 from twinscope.agents.structure_discovery.molecules.splits import SPLITS, Split, split_of

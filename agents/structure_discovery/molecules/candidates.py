@@ -73,7 +73,10 @@ def _attempt(recipe: Recipe, index: int) -> Candidate | None:
     mol = None if smiles is None else Chem.MolFromSmiles(smiles)
     if mol is None:
         return None
-    key = Chem.MolToInchiKey(mol)[:_CONNECTIVITY]
+    try:
+        key = Chem.MolToInchiKey(mol)[:_CONNECTIVITY]
+    except Chem.MolSanitizeException:  # about one of 10 000 has no double bonds that suit both RDKit and InChI
+        return None
     if not key:
         return None
     return Candidate(index, smiles, f"{key}-{index}" if "." in smiles else key, scaffold_of(mol))

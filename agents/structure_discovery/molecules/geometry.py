@@ -56,7 +56,10 @@ def build(smiles: str, key: str, charges: Charges = "gasteiger") -> Molecule | N
         than :data:`LONGEST`, or where there are no charges for its elements.
     """
     with rdBase.BlockLogs():  # what gives no geometry is no news
-        return _build(smiles, _seed_of(key), charges)
+        try:
+            return _build(smiles, _seed_of(key), charges)
+        except Chem.MolSanitizeException:  # a very few have double bonds that force fields cannot place
+            return None
 
 
 def _build(smiles: str, seed: int, charges: Charges) -> Molecule | None:

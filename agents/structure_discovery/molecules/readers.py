@@ -33,17 +33,10 @@ def read(file: Path, charges: Charges) -> list[Molecule]:
             case ".mol":
                 mols = [Chem.MolFromMolBlock(file.read_text(encoding="utf-8"), removeHs=False)]
             case _:
-                mols = _records(file)
+                supplier = Chem.SDMolSupplier()
+                supplier.SetData(file.read_text(encoding="utf-8"), removeHs=False)
+                mols = list(supplier)
         return [_with_charges(mol, charges, number) for number, mol in enumerate(mols, 1)]
-
-
-def _records(file: Path) -> list[Chem.Mol | None]:
-    supplier = Chem.SDMolSupplier()
-    supplier.SetData(file.read_text(encoding="utf-8"), removeHs=False)
-    mols = list(supplier)
-    if not mols:
-        raise InvalidRequestError("it has no molecule")
-    return mols
 
 
 def _with_charges(mol: Chem.Mol | None, charges: Charges, number: int) -> Molecule:

@@ -1,5 +1,6 @@
 """Many molecules in one compressed HDF5 file; reading it needs no RDKit."""
 
+import contextlib
 import io
 import os
 from collections.abc import Sequence
@@ -56,7 +57,8 @@ def save(path: Path, store: Store) -> None:
         new.write_bytes(memory.getbuffer())
         new.replace(path)
     except OSError as exc:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()
         raise StoreError(f"molecules cannot be written to {path}: {exc}") from exc
 
 
