@@ -1,9 +1,9 @@
 """Pictures of a molecule that a network learns to predict: descriptor maps, computed from its atoms.
 
-Three of them are those of Alldritt et al., Sci. Adv. 6, eaay6913 (2020); the electrostatic map is that of Oinonen et al.,
-ACS Nano 16, 89 (2022). All functions are pure JAX: they can be compiled, and mapped over molecules whose arrays of atoms
-are filled up with the atomic number 0. Atoms must be of the elements in :data:`.structure.NUMBERS`. Coordinates are in
-Å; z may have any origin.
+Three of them are those of Alldritt et al., Sci. Adv. 6, eaay6913 (2020); the electrostatic map is that of Oinonen et
+al., ACS Nano 16, 89 (2022). All functions are pure JAX: they can be compiled, and mapped over molecules whose arrays of
+atoms are filled up with the atomic number 0. Atoms must be of the elements in :data:`.structure.NUMBERS`. Coordinates
+are in Å; z may have any origin.
 
 The sums run over one atom after the other, for all pixels at once: that is four times faster on a CPU than an array of
 pixels by atoms, and needs no memory.
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from twinscope.kernels import COULOMB, ELEMENTS, atomic_number
+
+Array = jax.Array | np.ndarray
 
 _RADII = {  # Van der Waals and covalent radii, in Å, as in the training data of the published networks.
     1: (1.487, 0.365),
@@ -79,7 +80,7 @@ class _Sites:
     charge: jax.Array
 
     @classmethod
-    def of(cls, numbers: ArrayLike, positions: ArrayLike, charges: ArrayLike | None = None) -> "_Sites":
+    def of(cls, numbers: Array, positions: Array, charges: Array | None = None) -> "_Sites":
         numbers, positions = jnp.asarray(numbers), jnp.asarray(positions)
         present = numbers > 0
         vdw_radius, covalent_radius = jnp.asarray(_RADIUS_TABLE)[numbers].T
@@ -95,7 +96,7 @@ class _Sites:
         return jnp.max(self.z + self.vdw_radius)
 
 
-def vdw_spheres(numbers: ArrayLike, positions: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array:
+def vdw_spheres(numbers: Array, positions: Array, x: Array, y: Array) -> jax.Array:
     """Height of the surface of overlapping spheres with shrunk van der Waals radii.
 
     Parameters
@@ -113,7 +114,7 @@ def vdw_spheres(numbers: ArrayLike, positions: ArrayLike, x: ArrayLike, y: Array
     return _above_background(_spheres(_Sites.of(numbers, positions), x, y, _SHRUNK, _SPHERE_DEPTH))
 
 
-def atomic_disks(numbers: ArrayLike, positions: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array:
+def atomic_disks(numbers: Array, positions: Array, x: Array, y: Array) -> jax.Array:
     """Cones at the atoms, as wide as their covalent radii and the lower the deeper the atoms lie.
 
     Parameters
@@ -140,7 +141,7 @@ def atomic_disks(numbers: ArrayLike, positions: ArrayLike, x: ArrayLike, y: Arra
     return _above_background(_over_atoms(with_atom, sites, _flat(x, y, 0)))
 
 
-def height_map(numbers: ArrayLike, positions: ArrayLike, charges: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array:
+def height_map(numbers: Array, positions: Array, charges: Array, x: Array, y: Array) -> jax.Array:
     """Height where an oxygen probe that comes from above is first repelled by more than 0.1 eV/Å.
 
     The probe is rigid and carries -0.1 e.
@@ -163,9 +164,7 @@ def height_map(numbers: ArrayLike, positions: ArrayLike, charges: ArrayLike, x: 
     return _above_background(jnp.maximum(surface, highest - _HEIGHT_DEPTH))
 
 
-def electrostatic_map(
-    numbers: ArrayLike, positions: ArrayLike, charges: ArrayLike, x: ArrayLike, y: ArrayLike
-) -> jax.Array:
+def electrostatic_map(numbers: Array, positions: Array, charges: Array, x: Array, y: Array) -> jax.Array:
     """Electric field along z, 4 Å above the highest atom; zero where no atom is near the surface.
 
     Parameters
@@ -190,9 +189,7 @@ def electrostatic_map(
     return jnp.where(_spheres(sites, x, y, _FIELD_GROWN, _FIELD_DEPTH) > -_FIELD_DEPTH, field, 0)
 
 
-def descriptor_maps(
-    numbers: ArrayLike, positions: ArrayLike, charges: ArrayLike, x: ArrayLike, y: ArrayLike
-) -> jax.Array:
+def descriptor_maps(numbers: Array, positions: Array, charges: Array, x: Array, y: Array) -> jax.Array:
     """Compute all maps, shape (4, ny, nx), in the order of :data:`.prediction.DESCRIPTORS`.
 
     Parameters
@@ -210,7 +207,7 @@ def descriptor_maps(
     )
 
 
-def _spheres(sites: _Sites, x: ArrayLike, y: ArrayLike, grown: float, depth: float) -> jax.Array:
+def _spheres(sites: _Sites, x: Array, y: Array, grown: float, depth: float) -> jax.Array:
     """Surface of the grown spheres, in Å from its highest point, and not below `-depth`."""
     top = sites.top + grown
 
@@ -223,7 +220,7 @@ def _spheres(sites: _Sites, x: ArrayLike, y: ArrayLike, grown: float, depth: flo
     return _over_atoms(with_atom, sites, _flat(x, y, -depth))
 
 
-def _isosurface(sites: _Sites, x: ArrayLike, y: ArrayLike) -> jax.Array:
+def _isosurface(sites: _Sites, x: Array, y: Array) -> jax.Array:
     """Height at which the probe is first repelled, in Å, shape (ny, nx); minus infinity where it never is."""
 
     def force(z: jax.Array) -> jax.Array:
@@ -288,12 +285,12 @@ def _over_atoms(with_atom: Callable[[jax.Array, _Sites], jax.Array], sites: _Sit
     return jax.lax.scan(lambda total, atom: (with_atom(total, atom), None), start, sites)[0]
 
 
-def _lateral_squared(atom: _Sites, x: ArrayLike, y: ArrayLike) -> jax.Array:
+def _lateral_squared(atom: _Sites, x: Array, y: Array) -> jax.Array:
     """Squared distances of the pixels from the axis of one atom, in Å², shape (ny, nx)."""
     return (jnp.asarray(x, atom.x.dtype) - atom.x) ** 2 + ((jnp.asarray(y, atom.y.dtype) - atom.y) ** 2)[:, None]
 
 
-def _flat(x: ArrayLike, y: ArrayLike, value: float) -> jax.Array:
+def _flat(x: Array, y: Array, value: float) -> jax.Array:
     return jnp.full((len(y), len(x)), value, jnp.float32)
 
 

@@ -15,7 +15,7 @@ from twinscope.agents.structure_discovery.prediction import CONDITIONS
 from twinscope.agents.structure_discovery.structure import NUMBERS
 from twinscope.agents.structure_discovery.training_data import orientation
 from twinscope.agents.structure_discovery.training_data.batch import Batch
-from twinscope.agents.structure_discovery.training_data.recipe import TIPS, Range, Recipe, probe_radius
+from twinscope.agents.structure_discovery.training_data.recipe import TIPS, Recipe, probe_radius
 from twinscope.errors import InvalidRequestError
 from twinscope.kernels import (
     ELEMENTS,
@@ -37,16 +37,22 @@ _BUCKET = 8
 
 
 class MoleculeLike(Protocol):
-    """What imaging needs to know of a molecule: atomic numbers (n,), positions (n, 3) in Å and charges (n,) in e."""
+    """What imaging needs to know of a molecule."""
 
     @property
-    def numbers(self) -> np.ndarray: ...
+    def numbers(self) -> np.ndarray:
+        """Atomic numbers, shape (n,)."""
+        ...
 
     @property
-    def positions(self) -> np.ndarray: ...
+    def positions(self) -> np.ndarray:
+        """Å, shape (n, 3)."""
+        ...
 
     @property
-    def charges(self) -> np.ndarray: ...
+    def charges(self) -> np.ndarray:
+        """e, shape (n,)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +210,7 @@ def _rotation(molecule: MoleculeLike, recipe: Recipe, rng: np.random.Generator) 
 
 
 def _in_disk(radius: float, rng: np.random.Generator) -> tuple[float, float]:
-    """A point, all in the disk equally likely."""
+    """Draw a point in a disk, all equally likely."""
     distance, angle = radius * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
     return float(distance * np.cos(angle)), float(distance * np.sin(angle))
 

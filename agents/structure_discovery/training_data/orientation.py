@@ -32,7 +32,7 @@ def visible_atoms(positions: np.ndarray, rotations: np.ndarray) -> np.ndarray:
 
 
 def flattest_rotations(positions: np.ndarray, orientations: int, count: int) -> np.ndarray:
-    """The `count` even rotations out of `orientations` that show most atoms, the best first, shape (count, 3, 3)."""
+    """Choose the even rotations that show most atoms, the best first, shape (count, 3, 3)."""
     rotations = even_rotations(orientations)
     return rotations[np.argsort(-visible_atoms(positions, rotations), kind="stable")[:count]]
 
