@@ -1,0 +1,148 @@
+"""What a sample looks like when the network sees it: turned, with noise, with slices and lines that are missing."""
+
+from typing import NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from twinscope.agents.structure_discovery.prediction import CONDITIONS
+from twinscope.agents.structure_discovery.training_data.batch import Batch
+
+_CLEAN = 0.15  # Share of the samples without any noise.
+_FEWEST_SLICES = 2
+_UNFINISHED = 0.3  # Share of the samples with missing slices in which one slice ends in the middle, as in a running scan.
+_TILTS = tuple(list(CONDITIONS).index(name) for name in ("tilt_x", "tilt_y"))
+
+
+class Example(NamedTuple):
+    """What the training step needs of a :class:`~..training_data.batch.Batch` with one tip.
+
+    Attributes
+    ----------
+    force_gradient
+        N/m, shape (b, nz, ny, nx).
+    maps
+        Shape (b, 4, ny, nx).
+    numbers, positions
+        Shapes (b, n) and (b, n, 3).
+    conditions
+        Shape (b, 5).
+    """
+
+    force_gradient: jax.Array | np.ndarray
+    maps: jax.Array | np.ndarray
+    numbers: jax.Array | np.ndarray
+    positions: jax.Array | np.ndarray
+    conditions: jax.Array | np.ndarray
+
+    @classmethod
+    def of(cls, batch: Batch) -> Self:
+        """Take the first tip of a batch."""
+        return cls(
+            np.asarray(batch.force_gradient[:, 0], np.float32),
+            np.asarray(batch.maps, np.float32),
+            np.asarray(batch.numbers, np.int32),
+            np.asarray(batch.positions, np.float32),
+            np.asarray(batch.conditions, np.float32),
+        )
+
+
+class Seen(NamedTuple):
+    """An example as it is measured.
+
+    Attributes
+    ----------
+    example
+        The truth, turned as the images are.
+    force_gradient
+        With noise, shape (b, nz, ny, nx).
+    measured
+        Shape (b, nz, ny).
+    """
+
+    example: Example
+    force_gradient: jax.Array
+    measured: jax.Array
+
+
+def augmented(key: jax.Array, example: Example, noise: float, whole: float) -> Seen:
+    """Turn and spoil examples at random.
+
+    Parameters
+    ----------
+    key
+        Of the randomness.
+    example
+        As simulated.
+    noise
+        Largest amplitude of the noise.
+    whole
+        Share of the samples of which nothing is missing.
+    """
+    turning, loudness, hiss, missing = jax.random.split(key, 4)
+    turned = turn(example, jax.random.randint(turning, (), 0, 8))
+    count, slices, lines, _ = example.force_gradient.shape
+    amplitude = noise * jnp.maximum(0.0, jax.random.uniform(loudness, (count,), minval=_CLEAN / (_CLEAN - 1)))
+    return Seen(
+        turned,
+        with_noise(hiss, turned.force_gradient, amplitude),
+        _measured(missing, (count, slices, lines), whole),
+    )
+
+
+def as_measured(key: jax.Array, example: Example, amplitude: float | jax.Array) -> Seen:
+    """Add noise of one amplitude to whole examples."""
+    count, slices, lines, _ = example.force_gradient.shape
+    noisy = with_noise(key, jnp.asarray(example.force_gradient), jnp.full(count, amplitude))
+    return Seen(example, noisy, jnp.ones((count, slices, lines), bool))
+
+
+def with_noise(key: jax.Array, stacks: jax.Array, amplitude: jax.Array) -> jax.Array:
+    """Add the noise of Alldritt et al. (2020): uniform, over `amplitude` (b,) times the range of each slice."""
+    span = stacks.max((2, 3), keepdims=True) - stacks.min((2, 3), keepdims=True)
+    noise = jax.random.uniform(key, stacks.shape, stacks.dtype, -0.5, 0.5)
+    return stacks + amplitude[:, None, None, None].astype(stacks.dtype) * span * noise
+
+
+def turn(example: Example, symmetry: jax.Array) -> Example:
+    """Apply one of the eight symmetries of the square, 0 to 7, to images, atoms and tilts."""
+    gradient, maps, numbers, positions, conditions = (jnp.asarray(part) for part in example)
+    tilt = conditions[:, _TILTS]
+
+    def mirror_x(turned: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        gradient, maps, positions, tilt = turned
+        return gradient[..., ::-1], maps[..., ::-1], positions * jnp.array([-1, 1, 1]), tilt * jnp.array([-1, 1])
+
+    def mirror_y(turned: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        gradient, maps, positions, tilt = turned
+        flipped = gradient[..., ::-1, :], maps[..., ::-1, :]
+        return *flipped, positions * jnp.array([1, -1, 1]), tilt * jnp.array([1, -1])
+
+    def exchange(turned: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        gradient, maps, positions, tilt = turned
+        images = jnp.swapaxes(gradient, -1, -2), jnp.swapaxes(maps, -1, -2)
+        return *images, positions[..., (1, 0, 2)], tilt[..., ::-1]
+
+    turned = gradient, maps, positions, tilt
+    for bit, way in enumerate((mirror_x, mirror_y, exchange)):
+        turned = jax.lax.cond((symmetry >> bit) % 2 == 1, way, lambda same: same, turned)
+    gradient, maps, positions, tilt = turned
+    return Example(gradient, maps, numbers, positions, conditions.at[:, _TILTS].set(tilt))
+
+
+def _measured(key: jax.Array, shape: tuple[int, int, int], whole: float) -> jax.Array:
+    """Say which lines were measured: all, or some slices, of which one may have ended in the middle."""
+    count, slices, lines = shape
+    all_there, how_many, which, unfinished, last, until = jax.random.split(key, 6)
+    kept = jax.random.randint(how_many, (count, 1), _FEWEST_SLICES, slices)
+    rank = jax.random.uniform(which, (count, slices)).argsort(-1).argsort(-1)
+    chosen = (rank < kept)[..., None]
+    # The slice that comes last in the random order is the one that is being measured.
+    running = (rank == kept - 1)[..., None] & (jax.random.uniform(unfinished, (count, 1, 1)) < _UNFINISHED)
+    line = jnp.arange(lines)
+    upwards = jax.random.bernoulli(last, shape=(count, 1, 1))
+    done = jax.random.uniform(until, (count, 1, 1)) * lines
+    recorded = jnp.where(upwards, line < done, line >= lines - done)
+    everything = jax.random.uniform(all_there, (count, 1, 1)) < whole
+    return everything | (chosen & (~running | recorded))

@@ -1,0 +1,225 @@
+"""The loop: batches in, weights out, with checkpoints from which it goes on."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from twinscope.agents.structure_discovery.networks.discovery import DiscoveryNetwork
+from twinscope.agents.structure_discovery.training.augmenting import Example, augmented
+from twinscope.agents.structure_discovery.training.checkpoints import Checkpoints
+from twinscope.agents.structure_discovery.training.losses import losses, scaled_conditions, scaled_maps, total
+from twinscope.agents.structure_discovery.training.options import TrainingOptions
+from twinscope.agents.structure_discovery.training.prefetch import prefetched
+from twinscope.agents.structure_discovery.training.targets import atom_targets
+from twinscope.agents.structure_discovery.training.validation import Score, score_of
+from twinscope.agents.structure_discovery.training_data.batch import Batch
+
+log = logging.getLogger(__name__)
+
+_LARGEST_GRADIENT = 1.0
+_LAST_RATE = 0.01  # Of the highest learning rate.
+METRICS = "metrics.jsonl"
+"""Name of the file in the folder of a training that holds its curves, one line of JSON for each validation."""
+
+
+class Source(Protocol):
+    """Where samples come from: the same batch for the same number, whatever was asked for before."""
+
+    def batch(self, number: int, size: int) -> Batch:
+        """Return a batch of `size` samples."""
+        ...
+
+
+class State(NamedTuple):
+    """All that a training remembers."""
+
+    step: jax.Array
+    weights: Any
+    average: Any
+    optimiser: Any
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is.
+
+    Attributes
+    ----------
+    step, steps
+        Done, and in all.
+    parts
+        Parts of the loss, averaged since the last report.
+    rate
+        Samples per second since the last report.
+    score
+        Of the validation, when one was made at this step.
+    """
+
+    step: int
+    steps: int
+    parts: dict[str, float]
+    rate: float
+    score: Score | None
+
+
+class Trainer:
+    """Trains a :class:`~..networks.discovery.DiscoveryNetwork`, on all local devices.
+
+    Parameters
+    ----------
+    options
+        How.
+    axis
+        Coordinates of the pixels of the images along x and along y, in Å.
+    folder
+        For checkpoints and curves; one that holds a checkpoint is gone on with.
+    """
+
+    def __init__(self, options: TrainingOptions, axis: np.ndarray, folder: Path) -> None:
+        self.options = options
+        network = DiscoveryNetwork(options.network, rngs=nnx.Rngs(options.seed))
+        self.graph, weights = nnx.split(network, nnx.Param)
+        self._axis = jnp.asarray(axis.reshape(-1, 2).mean(1), jnp.float32)
+        self._optimiser = _optimiser(options)
+        self._folder = folder
+        devices = Mesh(np.array(jax.devices()), ("sample",))
+        self._everywhere = NamedSharding(devices, PartitionSpec())
+        self._split = NamedSharding(devices, PartitionSpec("sample"))
+        # Two trees of weights must not share memory: both are given away at every step.
+        first = State(jnp.zeros((), jnp.int32), weights, jax.tree.map(jnp.copy, weights), self._optimiser.init(weights))
+        self._checkpoints = Checkpoints(folder / "checkpoints", asdict(options))
+        self.state: State = jax.device_put(self._checkpoints.latest(first), self._everywhere)
+        self._step = jax.jit(self._advance, donate_argnums=0)
+
+    def train(self, source: Source, validation: Source | None, report: Callable[[Progress], None]) -> None:
+        """Go on until all steps are done.
+
+        Parameters
+        ----------
+        source
+            Of the training samples.
+        validation
+            Of samples of other molecules.
+        report
+            Called now and then with the progress.
+        """
+        options = self.options
+        begin = int(self.state.step)
+        key = jax.random.key(options.seed)
+        examples = prefetched(lambda number: self._example(source, number), range(begin, options.steps))
+        for meter, example in zip(_meters(begin, options), examples, strict=True):
+            self.state, parts = self._step(self.state, example, jax.random.fold_in(key, meter.step))
+            meter.add(parts)
+            if not meter.due:
+                continue
+            score = None
+            if meter.validates:
+                self._checkpoints.save(meter.step + 1, self.state)
+                score = None if validation is None else self._validate(validation, meter)
+            report(meter.progress(score))
+        self._checkpoints.wait()
+
+    def network(self) -> DiscoveryNetwork:
+        """Return the network with the averaged weights."""
+        return nnx.merge(self.graph, self.state.average)
+
+    def _advance(self, state: State, example: Example, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        seen = augmented(key, example, self.options.noise, self.options.whole)
+
+        def objective(weights: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            output = nnx.merge(self.graph, weights)(seen.force_gradient, seen.measured)
+            parts = losses(
+                output,
+                scaled_maps(seen.example.maps),
+                scaled_conditions(seen.example.conditions),
+                atom_targets(seen.example.numbers, seen.example.positions, self._axis),
+            )
+            return total(parts), parts
+
+        gradient, parts = jax.grad(objective, has_aux=True)(state.weights)
+        updates, optimiser = self._optimiser.update(gradient, state.optimiser, state.weights)
+        weights = optax.apply_updates(state.weights, updates)
+        # At first the average would remember little but the random start.
+        keep = jnp.minimum(self.options.averaging, (1 + state.step) / (10 + state.step))
+        average = jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, state.average, weights)
+        return State(state.step + 1, weights, average, optimiser), parts
+
+    def _example(self, source: Source, number: int) -> Example:
+        size = self.options.batch // jax.process_count()
+        batch = source.batch(number * jax.process_count() + jax.process_index(), size)
+        return jax.tree.map(lambda a: jax.make_array_from_process_local_data(self._split, a), Example.of(batch))
+
+    def _validate(self, source: Source, meter: "_Meter") -> Score:
+        size = self.options.batch
+        count = max(1, self.options.validation_samples // size)
+        examples = [Example.of(source.batch(number, size)) for number in range(count)]
+        score = score_of(self.network(), examples)
+        line = {"step": meter.step + 1, "loss": meter.means(), "validation": asdict(score)}
+        with (self._folder / METRICS).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        return score
+
+
+class _Meter:
+    """Means of the loss and the speed, since the last report."""
+
+    def __init__(self, step: int, options: TrainingOptions, every: int) -> None:
+        self.step, self._options, self._every = step, options, every
+        self._parts: list[dict[str, jax.Array]] = []
+        self._begin = time.perf_counter()
+
+    def add(self, parts: dict[str, jax.Array]) -> None:
+        self._parts.append(parts)
+
+    @property
+    def due(self) -> bool:
+        """Whether to report after this step."""
+        return (self.step + 1) % self._every == 0 or self.validates
+
+    @property
+    def validates(self) -> bool:
+        done = self.step + 1
+        return done % self._options.validate_every == 0 or done == self._options.steps
+
+    def means(self) -> dict[str, float]:
+        return {name: float(np.mean([float(parts[name]) for parts in self._parts])) for name in self._parts[0]}
+
+    def progress(self, score: Score | None) -> Progress:
+        """Tell how far it is, and begin again."""
+        means = self.means()
+        seconds = time.perf_counter() - self._begin
+        rate = len(self._parts) * self._options.batch / seconds
+        self._parts, self._begin = [], time.perf_counter()
+        return Progress(self.step + 1, self._options.steps, means, rate, score)
+
+
+def _meters(begin: int, options: TrainingOptions) -> Iterator[_Meter]:
+    """One and the same meter at every step."""
+    meter = _Meter(begin, options, every=20)
+    for step in range(begin, options.steps):
+        meter.step = step
+        yield meter
+
+
+def _optimiser(options: TrainingOptions) -> optax.GradientTransformation:
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0,
+        options.learning_rate,
+        options.warmup,
+        max(options.steps, options.warmup + 1),
+        options.learning_rate * _LAST_RATE,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(_LARGEST_GRADIENT), optax.adamw(rate, weight_decay=options.weight_decay)
+    )

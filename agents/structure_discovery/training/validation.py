@@ -1,0 +1,64 @@
+"""How good a network is on molecules that it was not trained with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from twinscope.agents.structure_discovery.networks.discovery import MAP_SCALES, DiscoveryNetwork, Output
+from twinscope.agents.structure_discovery.prediction import DESCRIPTORS
+from twinscope.agents.structure_discovery.training.augmenting import Example, as_measured
+from twinscope.agents.structure_discovery.training.losses import scaled_maps
+
+NOISE = 0.1
+"""Amplitude of the noise of the published networks."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors on the validation set.
+
+    Attributes
+    ----------
+    noisy, clean
+        Mean squared error of each map, in its unit squared, with the published noise and without.
+    explained
+        Share of the variance of each map that is explained, R², with noise.
+    """
+
+    noisy: Mapping[str, float]
+    clean: Mapping[str, float]
+    explained: Mapping[str, float]
+
+
+def score_of(network: DiscoveryNetwork, examples: Sequence[Example]) -> Score:
+    """Score a network."""
+    graph, weights = nnx.split(network)
+    scales = np.array([MAP_SCALES[name] for name in DESCRIPTORS])
+    errors = {}
+    for noise in (NOISE, 0.0):
+        keys = jax.random.split(jax.random.key(1), len(examples))
+        every = [
+            _squared_errors(graph, weights, example, jnp.float32(noise), key)
+            for example, key in zip(examples, keys, strict=True)
+        ]
+        errors[noise] = np.mean(every, axis=0) * scales**2
+    truth = np.concatenate([np.asarray(example.maps) for example in examples])
+    variance = truth.var((0, 2, 3))
+    return Score(
+        *(dict(zip(DESCRIPTORS, errors[noise].tolist(), strict=True)) for noise in (NOISE, 0.0)),
+        dict(zip(DESCRIPTORS, (1 - errors[NOISE] / variance).tolist(), strict=True)),
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def _squared_errors(
+    graph: nnx.GraphDef[DiscoveryNetwork], weights: nnx.State, example: Example, noise: jax.Array, key: jax.Array
+) -> jax.Array:
+    seen = as_measured(key, example, noise)
+    output: Output = nnx.merge(graph, weights)(seen.force_gradient, seen.measured)
+    return ((output.maps - scaled_maps(seen.example.maps)) ** 2).mean((0, 1, 2))
