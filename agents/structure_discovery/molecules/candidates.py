@@ -71,7 +71,7 @@ def _attempt(recipe: Recipe, index: int) -> Candidate | None:
     smiles = _smiles(recipe, rng)
     # Anew from its SMILES, as its geometry is built from them, too.
     mol = None if smiles is None else Chem.MolFromSmiles(smiles)
-    if mol is None:
+    if smiles is None or mol is None:
         return None
     try:
         key = Chem.MolToInchiKey(mol)[:_CONNECTIVITY]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -100,11 +101,11 @@ def _read(file: h5py.File) -> Store:
     texts = {name: _read_text(file, name) for name in _TEXTS}
     atoms, bonds = (np.cumsum(file[name])[:-1] for name in ("atom_counts", "bond_counts"))
     count = len(file["atom_counts"])
-    arrays = {}
+    arrays: dict[str, Any] = {}
     if count:
         arrays = {name: np.split(file[name][()], atoms) for name in _OF_ATOMS}
         arrays |= {name: np.split(file[name][()], bonds) for name in _OF_BONDS}
-    columns = texts | arrays
+    columns: dict[str, Any] = texts | arrays
     molecules = [Molecule(**{name: values[i] for name, values in columns.items()}) for i in range(count)]
     return Store(molecules, _read_text(file, "keys"), int(file.attrs["attempts"]))
 
