@@ -8,3 +8,4 @@ from twinscope.agents.structure_discovery.training_data.recipe import TWINSCOPE 
 from twinscope.agents.structure_discovery.training_data.recipe import Recipe as Recipe
 from twinscope.agents.structure_discovery.training_data.shards import Shards as Shards
 from twinscope.agents.structure_discovery.training_data.shards import write_shards as write_shards
+from twinscope.agents.structure_discovery.training_data.stream import Stream as Stream

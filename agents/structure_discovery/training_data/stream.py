@@ -1,0 +1,51 @@
+"""Training data without end, made while they are used."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from twinscope.agents.structure_discovery.training_data.batch import Batch
+from twinscope.agents.structure_discovery.training_data.imaging import MoleculeLike, simulate_samples
+from twinscope.agents.structure_discovery.training_data.recipe import Recipe
+from twinscope.errors import InvalidRequestError
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Numbered batches, each of which is the same whatever was asked for before: to go on is to ask for the next.
+
+    Where several processes train together (``jax.distributed``), each makes its own part of every batch.
+
+    Attributes
+    ----------
+    molecules
+        To be shown, each once in every ``len(molecules)`` samples.
+    recipe
+        How.
+    seed
+        Of the randomness.
+    """
+
+    molecules: Sequence[MoleculeLike]
+    recipe: Recipe
+    seed: int
+
+    def batch(self, number: int, size: int) -> Batch:
+        """Make this process's part of a batch of `size` samples.
+
+        Raises
+        ------
+        InvalidRequestError
+            When the processes cannot share the samples equally, or the number is negative.
+        """
+        processes = jax.process_count()
+        if number < 0 or size < 1 or size % processes:
+            raise InvalidRequestError(
+                f"batch {number} of {size} samples: expected a number from 0 and a size that is a multiple of"
+                f" {processes}, the number of processes"
+            )
+        part = size // processes
+        first = number * size + jax.process_index() * part
+        return simulate_samples(self.molecules, self.recipe, self.seed, np.arange(first, first + part).tolist())
