@@ -24,6 +24,7 @@ from twinscope.agents.structure_discovery.training_data import (
 from twinscope.errors import InvalidRequestError, StoreError
 
 _LENGTH = 40
+_maps_of = jax.jit(descriptor_maps)
 
 
 def _batch(count: int = 6) -> Batch:
@@ -40,14 +41,13 @@ def _batch(count: int = 6) -> Batch:
 
 def test_maps_are_those_of_the_reference(shared: Path) -> None:
     axis = np.linspace(0, 16, 128, dtype=np.float32)
-    maps_of = jax.jit(descriptor_maps)
     with h5py.File(shared / "asd" / "reference.h5") as file:
         for name in ("05_caffeine_0", "13_aspirin_0", "24_menthol_0"):
             group = file[name]
             fill = _LENGTH - len(group["Z"])
             numbers, charges = (np.pad(group[key][:], (0, fill)) for key in ("Z", "q"))
             positions = np.pad(group["xyz"][:], ((0, fill), (0, 0)))
-            disks, spheres, height, _ = np.asarray(maps_of(numbers, positions, charges, axis, axis))
+            disks, spheres, height, _ = np.asarray(_maps_of(numbers, positions, charges, axis, axis))
             # The file has x along the first axis.
             expected = group["reference"][:].swapaxes(1, 2)
             assert np.abs(disks - expected[0]).max() < 1e-4
@@ -60,7 +60,7 @@ def test_maps_are_those_of_the_reference(shared: Path) -> None:
 def test_every_element_makes_maps(number: int) -> None:
     axis = np.linspace(-3, 3, 25, dtype=np.float32)
     disks, spheres, height, field = np.asarray(
-        descriptor_maps(np.array([number, 0]), np.zeros((2, 3), np.float32), np.array([0.5, 9.0]), axis, axis)
+        _maps_of(np.array([number, 0]), np.zeros((2, 3), np.float32), np.array([0.5, 9.0]), axis, axis)
     )
     assert disks[12, 12] == pytest.approx(1)
     assert spheres.max() == pytest.approx(1.5)
