@@ -1,0 +1,243 @@
+"""One molecule: the way down to it, and slice after slice until it is known."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from twinscope.agents.structure_discovery.agent.approach import Framed, approach_molecule
+from twinscope.agents.structure_discovery.agent.operator import ANGSTROM, Operator
+from twinscope.agents.structure_discovery.agent.options import DiscoveryOptions
+from twinscope.agents.structure_discovery.agent.overview import Overview
+from twinscope.agents.structure_discovery.agent.planning import Candidate, StackPredictor, best_candidate, doubt
+from twinscope.agents.structure_discovery.agent.record import (
+    COMPLETE,
+    CONFIDENT,
+    OUT_OF_BUDGET,
+    Action,
+    MoleculeRecord,
+)
+from twinscope.agents.structure_discovery.agent.recorder import Recorder
+from twinscope.agents.structure_discovery.agent.segmentation import Region
+from twinscope.agents.structure_discovery.graph.matching import compare
+from twinscope.agents.structure_discovery.prediction import Prediction
+from twinscope.agents.structure_discovery.refinement.refined import Refined
+from twinscope.agents.structure_discovery.stack import ImageStack, StackGrid
+from twinscope.agents.structure_discovery.structure import Structure
+from twinscope.errors import AcquisitionError
+from twinscope.kernels import ELEMENTS
+
+log = logging.getLogger(__name__)
+
+# Above everything that was seen, in Å: to go from place to place, and to begin an approach over one molecule.
+_TRAVEL_CLEARANCE = 5.0
+_APPROACH_CLEARANCE = 0.5
+# A line takes its time and the way back.
+_WAYS = 2.0
+# In the lowest slice of the training the gap is so much (Å) less than the radii of probe and highest atom together.
+_OVERLAP = 0.35
+_PROBE_RADIUS = 1.661
+# The network's own opinion of the height counts when it is this sure, and this far off, in Å.
+_SURE, _FAR_OFF = 0.15, 0.3
+_CARBON = 6
+
+
+class Refiner(Protocol):
+    """Fits a structure to a stack, such as :func:`~twinscope.agents.structure_discovery.refinement.refine`."""
+
+    def __call__(self, stack: ImageStack, structure: Structure, *, conditions: object) -> Refined:
+        """Return what was found, beginning with the conditions of the prediction."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveProgress:
+    """How far the measurement of a molecule is.
+
+    Attributes
+    ----------
+    molecule
+        Number of the molecule, from 0.
+    layer
+        The slice in progress, from far to near.
+    lines, total
+        Lines of it that are done, and all.
+    time
+        Instrument time at the end of the measurement before, in s.
+    """
+
+    molecule: int
+    layer: int
+    lines: int
+    total: int
+    time: float
+
+
+OnUpdate = Callable[[Prediction, LiveProgress], None]
+
+
+class Investigation:
+    """The work on one molecule; what was found up to now is kept whatever happens.
+
+    Parameters
+    ----------
+    operator
+        Of the microscope.
+    predictor, refiner
+        Make molecules of stacks, and fit them.
+    options
+        What is asked for.
+    grid
+        Of the predictor.
+    on_update
+        Called with each prediction.
+    number, region
+        Of the molecule.
+    deadline
+        Instrument time at which the budget ends, in s.
+    """
+
+    def __init__(
+        self,
+        operator: Operator,
+        predictor: StackPredictor,
+        refiner: Refiner | None,
+        options: DiscoveryOptions,
+        grid: StackGrid,
+        on_update: OnUpdate | None,
+        number: int,
+        region: Region,
+        deadline: float,
+    ) -> None:
+        self._operator, self._predictor, self._refiner = operator, predictor, refiner
+        self._options, self._grid, self._on_update = options, grid, on_update
+        self._number, self._region, self._deadline = number, region, deadline
+        self._begin = self._now = operator.time
+        self._framed: Framed | None = None
+        self._recorder: Recorder | None = None
+        self._prediction: Prediction | None = None
+        self._refined: Refined | None = None
+        self._actions: list[Action] = []
+        self._stable = False
+        self._forbidden = grid.slices
+
+    def run(self, overview: Overview) -> tuple[str, str]:
+        """Measure the molecule until it is known; return how it ended, and a note."""
+        recorder = self._approach(overview)
+        for layer in self._options.first_slices:
+            first = Candidate(layer, (0, self._grid.pixels), np.nan, self._seconds(self._grid.pixels))
+            if first.seconds <= self._left and self._allowed(recorder, layer):
+                self._measure(recorder, first)
+        if self._prediction is None:
+            raise AcquisitionError("limits, interlocks or the budget allow none of the first slices of the molecule")
+        self._correct_height(recorder, self._prediction)
+        ended = self._improve(recorder, self._prediction)
+        if self._options.refine and self._refiner is not None and len(self._prediction.structure):
+            prediction = self._prediction
+            self._refined = self._refiner(recorder.stack(), prediction.structure, conditions=prediction.conditions)
+            return ended, self._refined.reason
+        return ended, ""
+
+    def record(self, ended: str, note: str, end: float) -> MoleculeRecord:
+        """Return what was found."""
+        recorder = self._recorder
+        return MoleculeRecord(
+            self._region,
+            self._framed,
+            None if recorder is None or recorder.empty else recorder.stack(),
+            self._prediction,
+            self._refined,
+            tuple(self._actions),
+            ended,
+            note,
+            self._begin,
+            end,
+        )
+
+    def _approach(self, overview: Overview) -> Recorder:
+        """Go to the molecule and down to it."""
+        x, y, size = self._region.x, self._region.y, self._grid.pixels * self._grid.pitch
+        self._operator.travel(x, y, overview.highest + _TRAVEL_CLEARANCE)
+        start = overview.height_near(x, y, size / 2) + _APPROACH_CLEARANCE
+        self._framed = approach_molecule(self._operator, x, y, start, size, self._options.coarse_line_time)
+        self._now = self._operator.time
+        place, sensor = self._framed.place, self._framed.images[0]
+        self._recorder = Recorder(self._grid, place.x, place.y, self._framed.lowest, sensor.cantilever, sensor.tip)
+        return self._recorder
+
+    def _correct_height(self, recorder: Recorder, prediction: Prediction) -> None:
+        """Move the slices when the network is sure that they are too high or too low for it."""
+        height, sigma = prediction.conditions.get("height", (np.nan, np.nan))
+        atoms = prediction.structure
+        top = int(atoms.numbers[np.argmax(atoms.positions[:, 2])]) if len(atoms) else _CARBON
+        off = height - (ELEMENTS[top - 1].radius + _PROBE_RADIUS - _OVERLAP)
+        if sigma <= _SURE and abs(off) >= _FAR_OFF and self._forbidden == self._grid.slices:
+            log.info("the network finds the slices %.2f Å too high: they are moved", off)
+            recorder.shift(round(off / self._grid.spacing))
+
+    def _improve(self, recorder: Recorder, prediction: Prediction) -> str:
+        """Measure what brings most until it is enough; return how it ended."""
+        while not (self._stable and doubt(prediction) < self._options.target_sigma / ANGSTROM):
+            layers = [layer for layer in range(self._grid.slices) if self._allowed(recorder, layer)]
+            chosen = best_candidate(recorder, prediction, self._predictor, layers, self._seconds(1))
+            if chosen is None:
+                return COMPLETE
+            if chosen.seconds > self._left:
+                return OUT_OF_BUDGET
+            prediction = self._measure(recorder, chosen)
+        return CONFIDENT
+
+    def _measure(self, recorder: Recorder, candidate: Candidate) -> Prediction:
+        """Measure lines of a slice and predict."""
+        self._take_lines(recorder, candidate)
+        before, now = self._prediction, self._predictor.predict(recorder.stack())
+        self._prediction = now
+        self._now = self._operator.time
+        self._stable = before is not None and _same(before.structure, now.structure)
+        expected = np.nan if before is None else doubt(before) - candidate.gain
+        self._actions.append(Action(candidate.layer, candidate.rows, self._now, doubt(now), expected))
+        log.info("slice %d, lines %s: doubt %.4f Å", candidate.layer, candidate.rows, doubt(now))
+        first, end = candidate.rows
+        self._tell(now, candidate, end - first)
+        return now
+
+    def _take_lines(self, recorder: Recorder, candidate: Candidate) -> None:
+        """Measure; where the tip is too near, the slice ends, and lower ones are forbidden."""
+        (first, end), layer = candidate.rows, candidate.layer
+        place = recorder.place(candidate.rows)
+        acquisition = self._operator.begin(place, recorder.heights[layer], self._options.line_time)
+        for count, (row, line) in enumerate(self._operator.rows(acquisition), start=1):
+            recorder.put(layer, first + row, line)
+            if line.max() > self._options.highest_frequency_shift:
+                acquisition.abort()
+                self._forbidden = layer
+                log.warning("slice %d ends: the frequency shift is %.1f Hz", layer, line.max())
+                return
+            if self._on_update is not None and count % self._options.update_lines == 0 and count < end - first:
+                self._tell(self._predictor.predict(recorder.stack()), candidate, count)
+
+    def _tell(self, prediction: Prediction, candidate: Candidate, lines: int) -> None:
+        if self._on_update is not None:
+            first, end = candidate.rows
+            self._on_update(prediction, LiveProgress(self._number, candidate.layer, lines, end - first, self._now))
+
+    def _allowed(self, recorder: Recorder, layer: int) -> bool:
+        whole = recorder.place((0, self._grid.pixels))
+        return layer < self._forbidden and self._operator.allowed(whole, float(recorder.heights[layer]))
+
+    def _seconds(self, lines: int) -> float:
+        """Instrument time of some lines."""
+        return _WAYS * self._options.line_time * lines
+
+    @property
+    def _left(self) -> float:
+        """Budget that is left, in s."""
+        return self._deadline - self._now
+
+
+def _same(one: Structure, other: Structure) -> bool:
+    """Whether two structures have the same atoms at the same places."""
+    comparison = compare(one, other, metric="lateral")
+    elements = comparison.confusion
+    return not len(comparison.missing) and not len(comparison.extra) and elements.sum() == np.trace(elements)

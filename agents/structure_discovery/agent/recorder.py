@@ -1,0 +1,98 @@
+"""A stack that grows while it is measured, in whatever order."""
+
+import numpy as np
+
+from twinscope.agents.structure_discovery.agent.operator import Place
+from twinscope.agents.structure_discovery.stack import ImageStack, StackGrid
+from twinscope.errors import InvalidRequestError
+from twinscope.kernels import Cantilever
+
+# So many pixels at either end of a line show the surface beside the molecule.
+_BORDER = 4
+
+
+class Recorder:
+    """Slices of one molecule on the grid of a network, NaN where nothing was measured.
+
+    Parameters
+    ----------
+    grid
+        Of the network.
+    x, y
+        Å on the sample: the middle of the frame.
+    lowest
+        Å: height of the lowest slice.
+    cantilever, tip
+        What measures.
+    """
+
+    def __init__(self, grid: StackGrid, x: float, y: float, lowest: float, cantilever: Cantilever, tip: str) -> None:
+        self.grid = grid
+        self.x, self.y = x, y
+        self.lowest = lowest
+        self._cantilever, self._tip = cantilever, tip
+        self._values = np.full((grid.slices, grid.pixels, grid.pixels), np.nan, np.float32)
+
+    @property
+    def heights(self) -> np.ndarray:
+        """Of the slices, in Å, from far to near."""
+        return self.lowest + self.grid.spacing * np.arange(self.grid.slices - 1, -1, -1)
+
+    @property
+    def measured(self) -> np.ndarray:
+        """Which lines were measured, shape (nz, ny)."""
+        return np.isfinite(self._values).all(axis=-1)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was measured yet."""
+        return not self.measured.any()
+
+    def place(self, rows: tuple[int, int]) -> Place:
+        """Return the part of the frame with the rows from the first to below the second."""
+        first, end = rows
+        if not 0 <= first < end <= self.grid.pixels:
+            raise InvalidRequestError(f"rows {rows} of {self.grid.pixels}: expected a first one and an end above it")
+        pitch = self.grid.pitch
+        middle = ((first + end) / 2 - self.grid.pixels / 2) * pitch
+        width, height = self.grid.pixels * pitch, (end - first) * pitch
+        return Place(self.x, self.y + middle, width, height, (self.grid.pixels, end - first))
+
+    def put(self, layer: int, row: int, line: np.ndarray) -> None:
+        """Keep a line (nx,) of a slice, in Hz."""
+        self._values[layer, row] = line
+
+    def shift(self, slices: int) -> None:
+        """Call the lowest slice one that is `slices` lower, or higher when negative; what falls off is forgotten."""
+        moved = np.full_like(self._values, np.nan)
+        if slices >= 0:
+            moved[: len(moved) - slices] = self._values[slices:]
+        else:
+            moved[-slices:] = self._values[:slices]
+        self._values = moved
+        self.lowest -= slices * self.grid.spacing
+
+    def stack(self) -> ImageStack:
+        """Return what was measured up to now, in coordinates about the middle of the frame.
+
+        The frequency shift of the surface beside the molecule is taken off every slice: that of the metal and of the
+        body of the tip, which networks do not know.
+
+        Raises
+        ------
+        InvalidRequestError
+            When nothing was measured.
+        """
+        beside = np.concatenate([self._values[..., :_BORDER], self._values[..., -_BORDER:]], axis=-1)
+        known = np.isfinite(beside).any(axis=(1, 2))
+        surface = np.array([np.nanmedian(one) if any_ else 0.0 for one, any_ in zip(beside, known, strict=True)])
+        axis = self.grid.axis()
+        return ImageStack(
+            self._values - surface[:, None, None].astype(np.float32),
+            axis,
+            axis,
+            self.heights,
+            self._cantilever,
+            self._tip,
+            notes=("the frequency shift beside the molecule was taken off every slice",),
+        )
