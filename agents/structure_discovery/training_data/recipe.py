@@ -130,7 +130,9 @@ class Recipe:
         InvalidRequestError
             When something is missing, unknown or makes no sense.
         """
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
         try:
             return cls(**{**values, "grid": StackGrid(**data["grid"])})
         except (KeyError, TypeError) as exc:
