@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -130,8 +130,6 @@ class Predictor:
 
 
 @partial(jax.jit, static_argnums=0)
-def _run(
-    graph: nnx.GraphDef[DiscoveryNetwork], weights: nnx.State, force_gradient: jax.Array, measured: jax.Array
-) -> Output:
+def _run(graph: nnx.GraphDef[DiscoveryNetwork], weights: Any, force_gradient: jax.Array, measured: jax.Array) -> Output:
     output: Output = nnx.merge(graph, weights)(force_gradient, measured)
     return output._replace(occupancy=nnx.sigmoid(output.occupancy), elements=nnx.softmax(output.elements))

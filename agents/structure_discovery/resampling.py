@@ -35,8 +35,8 @@ def resampled(stack: ImageStack, grid: StackGrid) -> ImageStack:
     Returns
     -------
     ImageStack
-        With square pixels of the pitch of the grid, as many as fit the frame, and the number of heights of the grid. What
-        was done stands in its notes.
+        With square pixels of the pitch of the grid, as many as fit the frame, and as many heights as the grid has. The
+        notes say what was done.
 
     Raises
     ------

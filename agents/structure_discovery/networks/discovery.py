@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -118,10 +119,10 @@ class DiscoveryNetwork(nnx.Module):
         widths, blocks = config.widths, config.blocks
         self.stem = _conv(6 * config.slices, widths[0], rngs)
         self.down = nnx.List([_stage(width, count, rngs) for width, count in zip(widths, blocks, strict=True)])
-        self.shrink = nnx.List([nnx.Linear(4 * a, b, rngs=rngs) for a, b in zip(widths, widths[1:], strict=False)])
+        self.shrink = nnx.List([nnx.Linear(4 * a, b, rngs=rngs) for a, b in pairwise(widths)])
         self.attention = _Attention(widths[-1], config.heads, rngs)
-        self.gates = nnx.List([_Gate(a, b, rngs) for a, b in zip(widths, widths[1:], strict=False)])
-        self.merge = nnx.List([_conv(a + b, a, rngs) for a, b in zip(widths, widths[1:], strict=False)])
+        self.gates = nnx.List([_Gate(a, b, rngs) for a, b in pairwise(widths)])
+        self.merge = nnx.List([_conv(a + b, a, rngs) for a, b in pairwise(widths)])
         self.up = nnx.List([_stage(width, 1, rngs) for width in widths[:-1]])
         self.sharpen = nnx.Linear(widths[0], 4 * _MAP_FEATURES, rngs=rngs)
         self.map_head = _conv(_MAP_FEATURES, 2 * len(DESCRIPTORS), rngs)

@@ -83,15 +83,19 @@ def load_network(path: Path) -> tuple[DiscoveryNetwork, Card]:
     given = {name: value.shape for name, value in stored.items()}
     if expected != given:
         wrong = sorted(name for name in expected | given if expected.get(name) != given.get(name))
-        raise ConfigurationError(f"{path} does not fit the network that its card describes: {', '.join(wrong[:5])} differ")
+        raise ConfigurationError(
+            f"{path} does not fit the network that its card describes: {', '.join(wrong[:5])} differ"
+        )
     names = list(_named(state))
     leaves = [jnp.asarray(stored[name], jnp.float32) for name in names]
     nnx.update(network, jax.tree.unflatten(jax.tree.structure(state), leaves))
     return network, card
 
 
-def _named(state: nnx.State) -> dict[str, jax.Array]:
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree.leaves_with_path(state)}
+def _named(state: Any) -> dict[str, jax.Array]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree.leaves_with_path(state)
+    }
 
 
 def _tuple(value: Any) -> Any:

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from twinscope.agents.structure_discovery.prediction import CONDITIONS
+from twinscope.agents.structure_discovery.training_data.augmentation import with_uniform_noise
 from twinscope.agents.structure_discovery.training_data.batch import Batch
 
 _CLEAN = 0.15  # Share of the samples without any noise.
 _FEWEST_SLICES = 2
-_UNFINISHED = 0.3  # Share of the samples with missing slices in which one slice ends in the middle, as in a running scan.
+# Share of the samples with missing slices in which one slice ends in the middle, as in a running scan.
+_UNFINISHED = 0.3
 _TILTS = tuple(list(CONDITIONS).index(name) for name in ("tilt_x", "tilt_y"))
 
 
@@ -86,7 +88,7 @@ def augmented(key: jax.Array, example: Example, noise: float, whole: float) -> S
     amplitude = noise * jnp.maximum(0.0, jax.random.uniform(loudness, (count,), minval=_CLEAN / (_CLEAN - 1)))
     return Seen(
         turned,
-        with_noise(hiss, turned.force_gradient, amplitude),
+        with_uniform_noise(hiss, jnp.asarray(turned.force_gradient), amplitude),
         _measured(missing, (count, slices, lines), whole),
     )
 
@@ -94,15 +96,8 @@ def augmented(key: jax.Array, example: Example, noise: float, whole: float) -> S
 def as_measured(key: jax.Array, example: Example, amplitude: float | jax.Array) -> Seen:
     """Add noise of one amplitude to whole examples."""
     count, slices, lines, _ = example.force_gradient.shape
-    noisy = with_noise(key, jnp.asarray(example.force_gradient), jnp.full(count, amplitude))
+    noisy = with_uniform_noise(key, jnp.asarray(example.force_gradient), jnp.full(count, amplitude))
     return Seen(example, noisy, jnp.ones((count, slices, lines), bool))
-
-
-def with_noise(key: jax.Array, stacks: jax.Array, amplitude: jax.Array) -> jax.Array:
-    """Add the noise of Alldritt et al. (2020): uniform, over `amplitude` (b,) times the range of each slice."""
-    span = stacks.max((2, 3), keepdims=True) - stacks.min((2, 3), keepdims=True)
-    noise = jax.random.uniform(key, stacks.shape, stacks.dtype, -0.5, 0.5)
-    return stacks + amplitude[:, None, None, None].astype(stacks.dtype) * span * noise
 
 
 def turn(example: Example, symmetry: jax.Array) -> Example:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ def sigma_factors(network: DiscoveryNetwork, examples: Sequence[Example]) -> tup
 
 @partial(jax.jit, static_argnums=0)
 def _ratios(
-    graph: nnx.GraphDef[DiscoveryNetwork], weights: nnx.State, example: Example, noise: jax.Array, key: jax.Array
+    graph: nnx.GraphDef[DiscoveryNetwork], weights: Any, example: Example, noise: jax.Array, key: jax.Array
 ) -> jax.Array:
     """Errors in units of what the network thinks they are, shape (b, ny, nx, 4)."""
     seen = as_measured(key, example, noise)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from twinscope.agents.structure_discovery.networks.discovery import (
@@ -37,16 +38,18 @@ _MAP_WEIGHTS: Mapping[str, float] = {
 _ELEMENT_WEIGHTS = (0.8, 0.7, 1.5, 1.5, 2.0, 2.5, 2.5, 2.0, 2.0, 2.5)
 
 
-def scaled_maps(maps: jax.Array) -> jax.Array:
+def scaled_maps(maps: jax.Array | np.ndarray) -> jax.Array:
     """Turn maps (b, 4, ny, nx) into what the network computes, (b, ny, nx, 4)."""
     scales = jnp.array([MAP_SCALES[name] for name in DESCRIPTORS], maps.dtype)
-    return jnp.moveaxis(maps, 1, -1) / scales
+    return jnp.moveaxis(jnp.asarray(maps), 1, -1) / scales
 
 
-def scaled_conditions(conditions: jax.Array) -> jax.Array:
+def scaled_conditions(conditions: jax.Array | np.ndarray) -> jax.Array:
     """Turn conditions (b, 5) into what the network computes."""
     offsets = jnp.array([CONDITION_OFFSETS[name] for name in CONDITIONS], conditions.dtype)
-    return (conditions - offsets) / jnp.array([CONDITION_SCALES[name] for name in CONDITIONS], conditions.dtype)
+    return (jnp.asarray(conditions) - offsets) / jnp.array(
+        [CONDITION_SCALES[name] for name in CONDITIONS], conditions.dtype
+    )
 
 
 def losses(output: Output, maps: jax.Array, conditions: jax.Array, atoms: AtomTargets) -> dict[str, jax.Array]:

@@ -61,7 +61,9 @@ class TrainingOptions:
                 raise ConfigurationError(f"the option {one.name} of the training is {value!r}: expected more than zero")
         for name in ("averaging", "whole"):
             if getattr(self, name) > 1:
-                raise ConfigurationError(f"the option {name} of the training is {getattr(self, name)}: expected up to 1")
+                raise ConfigurationError(
+                    f"the option {name} of the training is {getattr(self, name)}: expected up to 1"
+                )
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

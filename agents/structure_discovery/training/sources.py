@@ -3,6 +3,7 @@
 from functools import lru_cache
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from twinscope.agents.structure_discovery.training_data.batch import Batch
@@ -28,8 +29,10 @@ class PoolSource:
         return len(self._shards)
 
     def batch(self, number: int, size: int) -> Batch:
-        """Return a batch; its number decides the samples."""
-        places = np.arange(number * size, (number + 1) * size)
+        """Return a batch, or this process's part of it; its number decides the samples."""
+        part = size // jax.process_count()
+        first = number * size + jax.process_index() * part
+        places = np.arange(first, first + part)
         rounds, index = np.divmod(places, len(self))
         chosen = [_order(self._seed, int(turn), len(self))[i] for turn, i in zip(rounds, index, strict=True)]
         return self._shards.batch(np.array(chosen))

@@ -19,6 +19,8 @@ _ELEMENT_RADIUS = 0.45  # Å: pixels as near as this to an atom are to name its 
 _ELEMENT_DEPTH = 1.2  # Å: deeper atoms are not asked for.
 _FAR = 1e3
 
+_Targets = tuple[jax.Array, jax.Array, jax.Array]
+
 
 class AtomTargets(NamedTuple):
     """Targets of the heads for atoms.
@@ -38,7 +40,7 @@ class AtomTargets(NamedTuple):
     asked: jax.Array
 
 
-def atom_targets(numbers: jax.Array, positions: jax.Array, axis: jax.Array) -> AtomTargets:
+def atom_targets(numbers: jax.Array | np.ndarray, positions: jax.Array | np.ndarray, axis: jax.Array) -> AtomTargets:
     """Return the targets for padded molecules.
 
     Parameters
@@ -51,11 +53,12 @@ def atom_targets(numbers: jax.Array, positions: jax.Array, axis: jax.Array) -> A
         Coordinates of the pixels of the occupancy along x and along y, in Å, shape (m,).
     """
     index_of = jnp.asarray(np.searchsorted(NUMBERS, np.arange(max(NUMBERS) + 1)))
+    numbers, positions = jnp.asarray(numbers), jnp.asarray(positions)
     count, pixels = len(numbers), len(axis)
     depths = jnp.asarray(DEPTHS, positions.dtype)
 
     # One atom of all molecules after the other: an array of pixels by atoms would be much slower on a CPU.
-    def add(targets: tuple[jax.Array, ...], atoms: tuple[jax.Array, jax.Array]) -> tuple[tuple[jax.Array, ...], None]:
+    def add(targets: _Targets, atoms: tuple[jax.Array, jax.Array]) -> tuple[_Targets, None]:
         occupancy, elements, nearest = targets
         number, position = atoms
         x, y, z = jnp.where(number[:, None] > 0, position, _FAR).T[..., None]

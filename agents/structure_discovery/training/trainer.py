@@ -37,7 +37,7 @@ class Source(Protocol):
     """Where samples come from: the same batch for the same number, whatever was asked for before."""
 
     def batch(self, number: int, size: int) -> Batch:
-        """Return a batch of `size` samples."""
+        """Return a batch of `size` samples; of several processes that train together, the part of this one."""
         ...
 
 
@@ -156,8 +156,7 @@ class Trainer:
         return State(state.step + 1, weights, average, optimiser), parts
 
     def _example(self, source: Source, number: int) -> Example:
-        size = self.options.batch // jax.process_count()
-        batch = source.batch(number * jax.process_count() + jax.process_index(), size)
+        batch = source.batch(number, self.options.batch)
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(self._split, a), Example.of(batch))
 
     def _validate(self, source: Source, meter: "_Meter") -> Score:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,14 +51,15 @@ def score_of(network: DiscoveryNetwork, examples: Sequence[Example]) -> Score:
     truth = np.concatenate([np.asarray(example.maps) for example in examples])
     variance = truth.var((0, 2, 3))
     return Score(
-        *(dict(zip(DESCRIPTORS, errors[noise].tolist(), strict=True)) for noise in (NOISE, 0.0)),
+        dict(zip(DESCRIPTORS, errors[NOISE].tolist(), strict=True)),
+        dict(zip(DESCRIPTORS, errors[0.0].tolist(), strict=True)),
         dict(zip(DESCRIPTORS, (1 - errors[NOISE] / variance).tolist(), strict=True)),
     )
 
 
 @partial(jax.jit, static_argnums=0)
 def _squared_errors(
-    graph: nnx.GraphDef[DiscoveryNetwork], weights: nnx.State, example: Example, noise: jax.Array, key: jax.Array
+    graph: nnx.GraphDef[DiscoveryNetwork], weights: Any, example: Example, noise: jax.Array, key: jax.Array
 ) -> jax.Array:
     seen = as_measured(key, example, noise)
     output: Output = nnx.merge(graph, weights)(seen.force_gradient, seen.measured)

@@ -71,6 +71,11 @@ def write_shards(
     return written
 
 
+def count_shards(folder: str | Path) -> int:
+    """Return the number of files in a folder that :func:`write_shards` has written; 0 when there is no folder."""
+    return len(list(Path(folder).glob(_PATTERN)))
+
+
 class Shards:
     """Training data that were written by :func:`write_shards`; a sequence of samples.
 

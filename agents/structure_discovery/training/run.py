@@ -1,0 +1,173 @@
+"""A whole training, from nothing to weights with a model card; stopped at any moment, it goes on where it was."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jax
+
+from twinscope._version import __version__
+from twinscope.agents.structure_discovery.molecules import Molecule, from_folder, library, split_of
+from twinscope.agents.structure_discovery.networks.saved import Card, save_network
+from twinscope.agents.structure_discovery.training.augmenting import Example
+from twinscope.agents.structure_discovery.training.calibration import sigma_factors
+from twinscope.agents.structure_discovery.training.model_card import write_model_card
+from twinscope.agents.structure_discovery.training.options import TrainingOptions
+from twinscope.agents.structure_discovery.training.sources import PoolSource
+from twinscope.agents.structure_discovery.training.trainer import Progress, Source, Trainer
+from twinscope.agents.structure_discovery.training_data.pool import fill
+from twinscope.agents.structure_discovery.training_data.recipe import TWINSCOPE, Recipe
+from twinscope.agents.structure_discovery.training_data.stream import Stream
+from twinscope.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "discovery.npz"
+"""Name of the file of the weights in the folder of a training."""
+
+_CALIBRATION_SAMPLES = 192
+_FIRST_CALIBRATION_BATCH = 1000  # Far behind the batches of the validation.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """All that decides the weights.
+
+    Attributes
+    ----------
+    molecules
+        Of the library: those of the part "train" are trained with.
+    elements
+        Of the library: "light" or "heavy".
+    own_molecules
+        A folder to be used in the place of the library.
+    pool
+        Samples of each molecule that are made before the training and kept on disk; 0 makes every sample anew while the
+        training runs, which is better where the device is fast.
+    recipe
+        Of the samples.
+    training
+        How.
+    """
+
+    molecules: int = 10000
+    elements: str = "light"
+    own_molecules: Path | None = None
+    pool: int = 0
+    recipe: Recipe = TWINSCOPE
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Who is told about the progress.
+
+    Attributes
+    ----------
+    molecules
+        With how many there are, and that there shall be.
+    samples
+        With how many of the pool there are, and that there shall be.
+    steps
+        With the progress of the training.
+    """
+
+    molecules: Callable[[int, int], None] = lambda _, __: None
+    samples: Callable[[int, int], None] = lambda _, __: None
+    steps: Callable[[Progress], None] = lambda _: None
+
+
+def train(folder: Path, run: Run, reports: Reports | None = None, *, processes: int = 1) -> Path:
+    """Train a network, and write its weights and its model card into a folder.
+
+    Parameters
+    ----------
+    folder
+        For everything that is made; one in which a training was stopped is gone on with.
+    run
+        What is trained.
+    reports
+        Who is told about the progress.
+    processes
+        That make molecules, and samples of a pool, at the same time.
+
+    Returns
+    -------
+    Path
+        Of the weights.
+
+    Raises
+    ------
+    ConfigurationError
+        When the folder belongs to another training, or there are too few molecules.
+    """
+    reports = reports or Reports()
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(run.training, run.recipe.grid.axis(), folder)
+    molecules = _molecules(run, reports, processes)
+    validation = Stream(molecules["validation"], run.recipe, run.training.seed)
+    begin, done = time.monotonic(), int(trainer.state.step)
+    trainer.train(_source(folder, run, molecules["train"], reports, processes), validation, reports.steps)
+    hours = (time.monotonic() - begin) / 3600
+    batches = range(_FIRST_CALIBRATION_BATCH, _FIRST_CALIBRATION_BATCH + _CALIBRATION_SAMPLES // run.training.batch)
+    examples = [Example.of(validation.batch(number, run.training.batch)) for number in batches]
+    network = trainer.network()
+    told = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "twinscope": __version__,
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "molecules": {part: len(some) for part, some in molecules.items()},
+        "run": _plain(run),
+        "hours_of_the_last_session": round(hours, 2),
+        "steps_of_the_last_session": run.training.steps - done,
+    }
+    card = Card("discovery", run.training.network, sigma_factors(network, examples), told)
+    write_model_card(folder, card)
+    return save_network(folder / WEIGHTS, network, card)
+
+
+def _molecules(run: Run, reports: Reports, processes: int) -> dict[str, list[Molecule]]:
+    if run.own_molecules is not None:
+        every = from_folder(run.own_molecules)
+    else:
+        every = library(
+            run.molecules,
+            seed=run.training.seed,
+            elements=run.elements,  # type: ignore[arg-type]
+            processes=processes,
+            progress=reports.molecules,
+        )
+    fitting = [molecule for molecule in every if len(molecule.numbers) <= run.recipe.atoms]
+    parts = {part: [one for one in fitting if split_of(one) == part] for part in ("train", "validation")}
+    for part, some in parts.items():
+        if not some:
+            raise ConfigurationError(
+                f"none of the {len(every)} molecules is of the part {part!r}: the parts are made by scaffold; use more"
+                " molecules"
+            )
+    return parts
+
+
+def _source(folder: Path, run: Run, molecules: Sequence[Molecule], reports: Reports, processes: int) -> Source:
+    if not run.pool:
+        return Stream(molecules, run.recipe, run.training.seed)
+    samples = folder / "samples"
+    fill(
+        samples,
+        molecules,
+        run.recipe,
+        repeats=run.pool,
+        seed=run.training.seed,
+        processes=processes,
+        report=lambda made: reports.samples(made, run.pool * len(molecules)),
+    )
+    return PoolSource(samples, run.training.seed)
+
+
+def _plain(run: Run) -> dict[str, object]:
+    own = None if run.own_molecules is None else run.own_molecules.name
+    return asdict(run) | {"own_molecules": own}
