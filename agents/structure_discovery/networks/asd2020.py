@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -188,20 +187,25 @@ class LayerRow(NamedTuple):
     parameters: int
 
 
-def layer_table(network: ASD2020, pixels: int = 128) -> list[LayerRow]:
-    """List the layers of a network, those of decoders with the name of their map before.
+def layer_table(config: ASD2020Config, pixels: int = 128) -> list[LayerRow]:
+    """List the layers of a network, those of decoders with the name of their map before. Nothing is computed.
 
     Parameters
     ----------
-    network
-        It is not run.
+    config
+        What the network looks like.
     pixels
         Of the images, along x and along y.
     """
-    stacks = jax.ShapeDtypeStruct((1, network.config.slices, pixels, pixels), jnp.float32)
-    rows, features = _rows("", network.encoder, jax.eval_shape(network.arranged, stacks))
-    for name, decoder in zip(network.config.maps, network.decoders, strict=True):
-        rows += _rows(f"{name}/", decoder, features)[0]
+    rows: list[LayerRow] = []
+
+    def pass_through(stacks: jax.Array) -> None:
+        network = ASD2020(config, rngs=nnx.Rngs(0))
+        features = _list_layers(rows, "", network.encoder, network.arranged(stacks))
+        for name, decoder in zip(config.maps, network.decoders, strict=True):
+            _list_layers(rows, f"{name}/", decoder, features)
+
+    jax.eval_shape(pass_through, jax.ShapeDtypeStruct((1, config.slices, pixels, pixels), jnp.float32))
     return rows
 
 
@@ -265,11 +269,10 @@ def _features_of_planes(x: jax.Array) -> jax.Array:
     return x.reshape(*x.shape[:-2], -1)
 
 
-def _rows(prefix: str, chain: Chain, x: jax.ShapeDtypeStruct) -> tuple[list[LayerRow], jax.ShapeDtypeStruct]:
-    """List the layers of a chain with the input `x`; and its output."""
-    rows = []
+def _list_layers(rows: list[LayerRow], prefix: str, chain: Chain, x: jax.Array) -> jax.Array:
+    """Add the layers of a chain to the rows, and return its output."""
     for name, layer in chain.items():
-        x = jax.eval_shape(layer, x)
+        x = layer(x)
         parameters = jax.tree.leaves(nnx.state(layer, nnx.Param)) if isinstance(layer, nnx.Module) else []
-        rows.append(LayerRow(prefix + name, x.shape[1:], sum(prod(value.shape) for value in parameters)))
-    return rows, x
+        rows.append(LayerRow(prefix + name, x.shape[1:], sum(value.size for value in parameters)))
+    return x

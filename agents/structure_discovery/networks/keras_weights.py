@@ -40,7 +40,7 @@ def load_keras_weights(path: Path | str, network: ASD2020 | None = None) -> ASD2
         When it does not hold exactly the weights of this network; the message names the layer.
     """
     if network is None:
-        network = ASD2020(PUBLISHED, rngs=nnx.Rngs(0))
+        network = nnx.eval_shape(lambda: ASD2020(PUBLISHED, rngs=nnx.Rngs(0)))
     convolutions = network.convolutions()
     names = _layer_names(convolutions)
     with _opened(Path(path)) as file:
@@ -52,7 +52,7 @@ def load_keras_weights(path: Path | str, network: ASD2020 | None = None) -> ASD2
             )
         weights = [pair for name, conv in zip(names, convolutions, strict=True) for pair in _read(file, name, conv)]
     for variable, values in weights:
-        variable[...] = jnp.asarray(values)
+        variable.set_value(jnp.asarray(values))
     return network
 
 
