@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 from twinscope._optional import import_optional
 from twinscope.errors import ConfigurationError
@@ -54,8 +55,10 @@ class Checkpoints:
         return state
 
     def save(self, step: int, state: Any) -> None:
-        """Keep a state; old ones are removed."""
-        self._manager.save(step, args=self._orbax.args.StandardSave(jax.tree.leaves(state)))
+        """Keep a state, written in the background; old ones are removed."""
+        # A copy: the next step reuses the memory of this one.
+        leaves = [np.array(leaf) for leaf in jax.tree.leaves(state)]
+        self._manager.save(step, args=self._orbax.args.StandardSave(leaves))
 
     def wait(self) -> None:
         """Wait until everything is on disk."""

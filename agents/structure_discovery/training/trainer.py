@@ -118,17 +118,14 @@ class Trainer:
         begin = int(self.state.step)
         key = jax.random.key(options.seed)
         examples = prefetched(lambda number: self._example(source, number), range(begin, options.steps))
-        for meter, example in zip(_meters(begin, options), examples, strict=True):
-            self.state, parts = self._step(self.state, example, jax.random.fold_in(key, meter.step))
-            meter.add(parts)
-            if not meter.due:
-                continue
-            score = None
-            if meter.validates:
-                self._checkpoints.save(meter.step + 1, self.state)
-                score = None if validation is None else self._validate(validation, meter)
-            report(meter.progress(score))
-        self._checkpoints.wait()
+        try:
+            for meter, example in zip(_meters(begin, options), examples, strict=True):
+                self.state, parts = self._step(self.state, example, jax.random.fold_in(key, meter.step))
+                meter.add(parts)
+                if meter.due:
+                    report(meter.progress(self._kept_and_scored(validation, meter)))
+        finally:
+            self._checkpoints.wait()
 
     def network(self) -> DiscoveryNetwork:
         """Return the network with the averaged weights."""
@@ -154,6 +151,12 @@ class Trainer:
         keep = jnp.minimum(self.options.averaging, (1 + state.step) / (10 + state.step))
         average = jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, state.average, weights)
         return State(state.step + 1, weights, average, optimiser), parts
+
+    def _kept_and_scored(self, validation: Source | None, meter: "_Meter") -> Score | None:
+        if not meter.validates:
+            return None
+        self._checkpoints.save(meter.step + 1, self.state)
+        return None if validation is None else self._validate(validation, meter)
 
     def _example(self, source: Source, number: int) -> Example:
         batch = source.batch(number, self.options.batch)
