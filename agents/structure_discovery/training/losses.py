@@ -10,6 +10,7 @@ import optax
 from twinscope.agents.structure_discovery.networks.discovery import (
     CONDITION_OFFSETS,
     CONDITION_SCALES,
+    DEPTHS,
     MAP_SCALES,
     Output,
 )
@@ -19,7 +20,7 @@ from twinscope.agents.structure_discovery.training.targets import AtomTargets
 WEIGHTS: Mapping[str, float] = {
     "maps": 1.0,
     "sigma": 0.03,
-    "occupancy": 4.0,
+    "occupancy": 15.0,
     "elements": 0.1,
     "conditions": 0.03,
 }
@@ -31,8 +32,12 @@ _MAP_WEIGHTS: Mapping[str, float] = {
     "atomic_disks": 1.0,
     "vdw_spheres": 2.0,
     "height_map": 3.0,
-    "electrostatic_map": 0.06,
+    "electrostatic_map": 0.15,
 }
+
+# Atoms at these depths are hardly visible.
+_HIDDEN_DEPTH, _HIDDEN_WEIGHT = -0.9, 0.3
+_LAYER_WEIGHTS = np.where(np.array(DEPTHS) > _HIDDEN_DEPTH, 1.0, _HIDDEN_WEIGHT).astype(np.float32)
 
 # Rare elements count more, by the inverse root of how often they are: of H C N O F Si P S Cl Br.
 _ELEMENT_WEIGHTS = (0.8, 0.7, 1.5, 1.5, 2.0, 2.5, 2.5, 2.0, 2.0, 2.5)
@@ -75,7 +80,7 @@ def losses(output: Output, maps: jax.Array, conditions: jax.Array, atoms: AtomTa
     return {
         "maps": ((errors**2).mean((0, 1, 2)) * jnp.array([_MAP_WEIGHTS[name] for name in DESCRIPTORS])).mean(),
         "sigma": _likelihood(errors, output.log_sigma),
-        "occupancy": optax.sigmoid_binary_cross_entropy(output.occupancy, atoms.occupancy).mean(),
+        "occupancy": (optax.sigmoid_binary_cross_entropy(output.occupancy, atoms.occupancy) * _LAYER_WEIGHTS).mean(),
         "elements": (named * weights).sum() / jnp.maximum(weights.sum(), 1.0),
         "conditions": (missed**2).mean() + _likelihood(missed, output.conditions_log_sigma),
     }

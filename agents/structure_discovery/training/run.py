@@ -11,7 +11,7 @@ import jax
 
 from twinscope._version import __version__
 from twinscope.agents.structure_discovery.molecules import Molecule, from_folder, library, split_of
-from twinscope.agents.structure_discovery.networks.saved import Card, save_network
+from twinscope.agents.structure_discovery.networks.saved import Card, load_network, save_network
 from twinscope.agents.structure_discovery.training.augmenting import Example
 from twinscope.agents.structure_discovery.training.calibration import sigma_factors
 from twinscope.agents.structure_discovery.training.model_card import write_model_card
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 WEIGHTS = "discovery.npz"
 """Name of the file of the weights in the folder of a training."""
 
+_PATHS = ("own_molecules", "start")
 _CALIBRATION_SAMPLES = 192
 _FIRST_CALIBRATION_BATCH = 1000  # Far behind the batches of the validation.
 
@@ -49,6 +50,8 @@ class Run:
         training runs, which is better where the device is fast.
     recipe
         Of the samples.
+    start
+        Weights to begin with; None for random ones.
     training
         How.
     """
@@ -58,6 +61,7 @@ class Run:
     own_molecules: Path | None = None
     pool: int = 0
     recipe: Recipe = TWINSCOPE
+    start: Path | None = None
     training: TrainingOptions = field(default_factory=TrainingOptions)
 
 
@@ -106,7 +110,8 @@ def train(folder: Path, run: Run, reports: Reports | None = None, *, processes: 
     """
     reports = reports or Reports()
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(run.training, run.recipe.grid.axis(), folder)
+    start = None if run.start is None else load_network(run.start)[0]
+    trainer = Trainer(run.training, run.recipe.grid.axis(), folder, start)
     molecules = _molecules(run, reports, processes)
     validation = Stream(molecules["validation"], run.recipe, run.training.seed)
     begin, done = time.monotonic(), int(trainer.state.step)
@@ -169,5 +174,5 @@ def _source(folder: Path, run: Run, molecules: Sequence[Molecule], reports: Repo
 
 
 def _plain(run: Run) -> dict[str, object]:
-    own = None if run.own_molecules is None else run.own_molecules.name
-    return asdict(run) | {"own_molecules": own}
+    paths = {name: None if path is None else path.name for name, path in vars(run).items() if name in _PATHS}
+    return asdict(run) | paths

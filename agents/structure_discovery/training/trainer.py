@@ -24,6 +24,7 @@ from twinscope.agents.structure_discovery.training.prefetch import prefetched
 from twinscope.agents.structure_discovery.training.targets import atom_targets
 from twinscope.agents.structure_discovery.training.validation import Score, score_of
 from twinscope.agents.structure_discovery.training_data.batch import Batch
+from twinscope.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +85,22 @@ class Trainer:
         Coordinates of the pixels of the images along x and along y, in Å.
     folder
         For checkpoints and curves; one that holds a checkpoint is gone on with.
+    start
+        The network to begin with; None for random weights.
+
+    Raises
+    ------
+    ConfigurationError
+        When the network to begin with is of another size, or the folder belongs to another training.
     """
 
-    def __init__(self, options: TrainingOptions, axis: np.ndarray, folder: Path) -> None:
+    def __init__(
+        self, options: TrainingOptions, axis: np.ndarray, folder: Path, start: DiscoveryNetwork | None = None
+    ) -> None:
         self.options = options
-        network = DiscoveryNetwork(options.network, rngs=nnx.Rngs(options.seed))
+        network = start or DiscoveryNetwork(options.network, rngs=nnx.Rngs(options.seed))
+        if network.config != options.network:
+            raise ConfigurationError(f"the network to begin with is {network.config}: expected {options.network}")
         self.graph, weights = nnx.split(network, nnx.Param)
         self._axis = jnp.asarray(axis.reshape(-1, 2).mean(1), jnp.float32)
         self._optimiser = _optimiser(options)
