@@ -67,6 +67,8 @@ from twinscope.kernels._properties import probe_properties as probe_properties
 from twinscope.kernels._sader_jarvis import force_from_frequency_shift as force_from_frequency_shift
 from twinscope.kernels._sader_jarvis import sader_jarvis_weights as sader_jarvis_weights
 from twinscope.kernels._scaled import Scaled as Scaled
+from twinscope.kernels._sensitivity import Sensitivity as Sensitivity
+from twinscope.kernels._sensitivity import sensitivity as sensitivity
 from twinscope.kernels._simulate import relax_columns as relax_columns
 from twinscope.kernels._simulate import simulate as simulate
 from twinscope.kernels._simulate import simulate_batch as simulate_batch

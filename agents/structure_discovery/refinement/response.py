@@ -1,0 +1,52 @@
+"""What a small change of the sample does to the force gradient, with the probe where it is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from twinscope.kernels import Atoms, PairSites, Tip, lennard_jones_coefficients
+
+_BUCKET = 16
+# What fills a list of sites up stands here, in Å.
+_NOWHERE = (0.0, 0.0, -1000.0)
+
+
+def uncharged_sites(numbers: np.ndarray, positions: np.ndarray, amounts: np.ndarray, tip: Tip) -> PairSites:
+    """Return the Lennard-Jones energies of the probe with so much of atoms (n,) at positions (n, 3).
+
+    The list is filled up to one of few lengths, so that it is compiled seldom.
+    """
+    count = len(positions)
+    missing = -count % _BUCKET
+    c6, c12 = np.zeros(count), np.zeros(count)
+    if count:
+        c6, c12 = lennard_jones_coefficients(Atoms(numbers, np.zeros((count, 3))), tip)
+    coefficients = (np.pad(values * amounts, (0, missing)).astype(np.float32) for values in (c6, c12))
+    everywhere = np.concatenate([positions, np.broadcast_to(_NOWHERE, (missing, 3))]).astype(np.float32)
+    return PairSites(everywhere, *coefficients, np.zeros(count + missing, np.float32))
+
+
+def response(sites: PairSites, probe: np.ndarray, lever: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Change of the force gradient, in N/m, that each site makes, shape (sites, nz, n).
+
+    Parameters
+    ----------
+    sites
+        Weak enough for the probe to follow in proportion.
+    probe, lever
+        As in :class:`~twinscope.kernels.Sensitivity`, shape (3, levels, n).
+    weights
+        From forces in eV/Å to force gradients in N/m, shape (nz, levels).
+    """
+    return np.asarray(_response(sites, probe, lever, weights.astype(np.float32)))
+
+
+@jax.jit
+def _response(sites: PairSites, probe: jax.Array, lever: jax.Array, weights: jax.Array) -> jax.Array:
+    def of_one(site: PairSites) -> jax.Array:
+        alone = jax.tree.map(lambda values: values[None], site)
+        force, _ = alone.force_and_hessian(probe.reshape(3, -1))
+        along = sum(f * a for f, a in zip(force, lever.reshape(3, -1), strict=True))
+        return jnp.matmul(weights, along.reshape(probe.shape[1:]), precision=jax.lax.Precision.HIGHEST)
+
+    return jax.lax.map(of_one, sites)

@@ -1,0 +1,139 @@
+"""From the end of a fit to what is told about it."""
+
+import numpy as np
+
+from twinscope.agents.structure_discovery.refinement.changes import proposals
+from twinscope.agents.structure_discovery.refinement.chemistry import find_bonds
+from twinscope.agents.structure_discovery.refinement.options import RefinementOptions
+from twinscope.agents.structure_discovery.refinement.parameters import TIP
+from twinscope.agents.structure_discovery.refinement.refined import Refined, Step
+from twinscope.agents.structure_discovery.refinement.solver import Normal, Problem, State
+from twinscope.agents.structure_discovery.structure import NUMBERS, Structure
+
+# What is left may be this many times what noise and model explain.
+_TOLERATED = 1.5
+_FEWEST_VALID = 0.7
+# A condition farther from what was told than this many standard deviations is not believed.
+_FARTHEST = 4.0
+_DOUBT = 1e-3
+
+
+def misfit(problem: Problem, state: State) -> float:
+    """Root mean square of what is left, as a part of the contrast, both compressed."""
+    known = problem.model.measurement.measured.reshape(state.simulated.values.shape) & state.simulated.valid
+    compressed = problem.weighting.compressed
+    left = compressed - np.arcsinh(state.simulated.values / problem.weighting.scale)
+    if not known.any():
+        return np.inf
+    return float(np.sqrt(np.mean(left[known] ** 2)) / np.std(compressed[known]))
+
+
+def residual_rms(problem: Problem, state: State) -> np.ndarray:
+    """Root mean square of what is left in each slice, in N/m, shape (nz,); NaN where nothing can be compared."""
+    left = _left(problem, state)
+    known = np.isfinite(left)
+    total = np.where(known, left, 0) ** 2
+    count = known.sum(axis=(1, 2))
+    return np.sqrt(np.divide(total.sum(axis=(1, 2)), count, out=np.full(len(left), np.nan), where=count > 0))
+
+
+def verdict(problem: Problem, state: State, options: RefinementOptions) -> tuple[bool, str]:
+    """Tell whether the fit explains the measurement, and why."""
+    measurement = problem.model.measurement
+    compared = (state.simulated.valid & measurement.measured.reshape(state.simulated.valid.shape)).sum()
+    part = compared / measurement.measured.sum()
+    if part < _FEWEST_VALID:
+        return False, f"the simulated probe is unstable in {1 - part:.0%} of the pixels: the tip may be higher"
+    explained = np.hypot(measurement.noise, options.model_error * measurement.contrast)
+    ratio = float(np.sqrt(np.nanmean((residual_rms(problem, state) / explained) ** 2)))
+    told = f"what is left is {ratio:.1f} times noise and a model error of {options.model_error:.0%}"
+    if not ratio < _TOLERATED:
+        return False, f"{told}: atoms are missing or wrong, or another minimum was found"
+    layout, priors = problem.model.layout, problem.priors
+    away = np.abs((state.parameters - priors.mean) / priors.sigma)[layout.tip]
+    if away.max() > _FARTHEST:
+        return False, f"{TIP[int(away.argmax())]} is {away.max():.0f} standard deviations from what was told"
+    return True, told
+
+
+def refined_of(
+    problem: Problem, state: State, probabilities: np.ndarray, options: RefinementOptions, history: tuple[Step, ...]
+) -> Refined:
+    """Put together what is told about a fit."""
+    normal = problem.normal(state)
+    measurement = problem.model.measurement
+    believable, reason = verdict(problem, state, options)
+    shape = measurement.values.shape
+    return Refined(
+        _structure(problem, state, normal, _weighed(problem, state, normal, probabilities)),
+        _conditions(problem, state, normal),
+        state.simulated.tip,
+        measurement.slices,
+        residual_rms(problem, state),
+        measurement.noise,
+        measurement.contrast,
+        believable,
+        reason,
+        measurement.x,
+        measurement.y,
+        np.where(state.simulated.valid, state.simulated.values, np.nan).reshape(shape),
+        np.where(measurement.measured, measurement.values, np.nan),
+        history,
+    )
+
+
+def _left(problem: Problem, state: State) -> np.ndarray:
+    measurement = problem.model.measurement
+    simulated = np.where(state.simulated.valid, state.simulated.values, np.nan).reshape(measurement.values.shape)
+    return np.where(measurement.measured, measurement.values, np.nan) - simulated
+
+
+def _structure(problem: Problem, state: State, normal: Normal, probabilities: np.ndarray) -> Structure:
+    layout, numbers = problem.model.layout, problem.model.numbers
+    positions = state.parameters[layout.positions].reshape(-1, 3)
+    top = int(positions[:, 2].argmax())
+    covariance = normal.covariance
+    variances = np.diag(covariance)[layout.positions].reshape(-1, 3).copy()
+    # Depths are counted from the highest atom, which may itself be anywhere.
+    depths = np.arange(layout.atoms) * 3 + 2
+    variances[:, 2] += covariance[depths[top], depths[top]] - 2 * covariance[depths, depths[top]]
+    bonds = find_bonds(numbers, positions)
+    return Structure(
+        numbers,
+        positions - np.array([0.0, 0.0, positions[top, 2]]),
+        np.ones(layout.atoms),
+        probabilities,
+        np.sqrt(np.maximum(variances, 0)),
+        bonds,
+        np.ones(len(bonds)),
+        state.parameters[layout.charges],
+    )
+
+
+def _conditions(problem: Problem, state: State, normal: Normal) -> dict[str, tuple[float, float]]:
+    layout = problem.model.layout
+    positions = state.parameters[layout.positions].reshape(-1, 3)
+    top = int(positions[:, 2].argmax())
+    values = state.parameters[layout.tip].copy()
+    values[0] -= positions[top, 2]
+    covariance = normal.covariance
+    variances = np.diag(covariance)[layout.tip].copy()
+    depth, height = 3 * top + 2, layout.tip.start
+    variances[0] += covariance[depth, depth] - 2 * covariance[height, depth]
+    sigma = np.sqrt(np.maximum(variances, 0))
+    return {name: (float(value), float(width)) for name, value, width in zip(TIP, values, sigma, strict=True)}
+
+
+def _weighed(problem: Problem, state: State, normal: Normal, probabilities: np.ndarray) -> np.ndarray:
+    """Weigh the probabilities of the elements, shape (n, elements), with how well each explains the stack."""
+    gains = np.full(probabilities.shape, -np.inf)
+    for atom, number in enumerate(problem.model.numbers):
+        gains[atom, [n == number for n in NUMBERS]] = 0
+    for change in proposals(problem, state, normal):
+        if change.kind == "replace":
+            gains[change.atom, NUMBERS.index(change.number)] = change.gain
+    # What was never seen keeps what was told about it.
+    judged = np.isfinite(gains).all(axis=1, keepdims=True)
+    gains = np.minimum(np.where(judged, gains, 0), 0)
+    weighed = np.maximum(probabilities, _DOUBT) * np.exp(gains / 2)
+    return weighed / weighed.sum(axis=1, keepdims=True)
