@@ -20,8 +20,11 @@ _SCALES = {
     "B/s": ((1e9, "GB/s"), (1e6, "MB/s")),
     "flop/s": ((1e9, "Gflop/s"),),
 }
+# Errors, and what is more the better, but has nothing to do with time.
+_ERRORS = ("", "Å", "Å²", "V/Å", "(V/Å)²", "off")
+_QUALITIES = ("R²", "part", "correlation")
 # Of these less is better; anything else is a rate or a ratio.
-_COSTS = ("s", "B", "exponent", "missed", "evaluations", "times")
+_COSTS = ("s", "B", "exponent", "missed", "evaluations", "times", *_ERRORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,9 @@ class Row:
         """Texts of the table's columns."""
         ratio = ""
         if self.slower is not None:
-            ratio = f"{self.slower:.3g}x slower" if self.slower >= 1 else f"{1 / self.slower:.3g}x faster"
+            timeless = self.measured.unit in (*_ERRORS, *_QUALITIES)
+            worse, better = ("worse", "better") if timeless else ("slower", "faster")
+            ratio = f"{self.slower:.3g}x {worse}" if self.slower >= 1 else f"{1 / self.slower:.3g}x {better}"
         target = ""
         if self.target is not None:
             target = f"{'>=' if self.measured.is_rate else '<='} {formatted(self.target, self.measured.unit)}"
@@ -212,7 +217,7 @@ def formatted(value: float, unit: str) -> str:
     """Write a value with three digits and a fitting unit."""
     factor, name = next((scale for scale in _SCALES.get(unit, ()) if abs(value) >= scale[0]), (1.0, unit))
     scaled = value / factor
-    return f"{scaled:.0f} {name}" if abs(scaled) >= 100 else f"{scaled:.3g} {name}"
+    return f"{scaled:.0f} {name}".rstrip() if abs(scaled) >= 100 else f"{scaled:.3g} {name}".rstrip()
 
 
 def machine() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The network that sees images with several tips."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,8 @@ def test_the_loss_falls() -> None:
         found = nnx.merge(graph, weights)(stacks)
         return jnp.mean(((found.field - target) / found.sigma) ** 2 / 2 + jnp.log(found.sigma / 0.01))
 
-    @jax.jit
+    # Without the optimisations of XLA: compiling takes ten times longer than all steps.
+    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     def step(weights: nnx.State, state: optax.OptState) -> tuple[nnx.State, optax.OptState, jax.Array]:
         value, gradient = jax.value_and_grad(loss)(weights)
         change, state = optimiser.update(gradient, state)

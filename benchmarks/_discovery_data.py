@@ -1,0 +1,125 @@
+"""Test sets of structure discovery: molecules that nobody trained with, and their images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from twinscope.agents.structure_discovery.molecules import Molecule, large_flat, library
+from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID, ImageStack
+from twinscope.agents.structure_discovery.structure import NUMBERS, Structure
+from twinscope.agents.structure_discovery.training_data import PUBLISHED, Batch, Recipe
+from twinscope.agents.structure_discovery.training_data.imaging import draw_scene, simulate_scenes
+from twinscope.kernels import Cantilever, atomic_number
+
+NOISE = 0.1
+"""Range of the uniform noise in units of that of an image, with which the published weights were trained."""
+
+ALIGNED = replace(PUBLISHED, follows_tilt=True)
+"""The published conditions, but in the coordinates of the probe: the molecule is seen where it is."""
+
+_SENSOR = Cantilever(amplitude=1.0)
+_TEST_SHARE = 0.1
+_SAMPLES_AT_ONCE = 50
+_ALL = slice(None)
+
+
+@dataclass(frozen=True, eq=False)
+class TestSet:
+    """Samples, one of each molecule.
+
+    Attributes
+    ----------
+    batch
+        Force gradients and maps.
+    structures
+        The true atoms.
+    seed
+        Of orientations and noise.
+    """
+
+    batch: Batch
+    structures: list[Structure]
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def stacks(self, noise: float, kept: Sequence[int] | slice = _ALL) -> Iterator[ImageStack]:
+        """Yield what a microscope measures, NaN in the slices that are not kept."""
+        grid, axis = PUBLISHED_GRID, PUBLISHED_GRID.axis()
+        left_out = np.ones(grid.slices, bool)
+        left_out[kept] = False
+        hertz = -_SENSOR.frequency / (2 * _SENSOR.stiffness)
+        z = grid.spacing * np.arange(grid.slices)[::-1]
+        random = np.random.default_rng(self.seed)
+        for gradient in np.asarray(self.batch.force_gradient)[:, 0]:
+            images = hertz * gradient
+            spread = np.ptp(images, axis=(-2, -1), keepdims=True)
+            images = images + noise * (random.random(images.shape) - 0.5) * spread
+            images[left_out] = np.nan
+            yield ImageStack(images, axis, axis, z, _SENSOR)
+
+
+def imaged(molecules: Sequence[Molecule], recipe: Recipe, seed: int) -> TestSet:
+    """Simulate each molecule once; with the same seed it lies the same way in all recipes."""
+    batches, structures = [], []
+    for start in range(0, len(molecules), _SAMPLES_AT_ONCE):
+        part = molecules[start : start + _SAMPLES_AT_ONCE]
+        scenes = [
+            draw_scene(molecule, recipe, np.random.default_rng([seed, start + k])) for k, molecule in enumerate(part)
+        ]
+        batches.append(simulate_scenes(scenes, recipe))
+        structures += [
+            Structure.known(
+                scene.atoms.numbers, scene.atoms.positions, scene.atoms.charges, molecule.bonds, molecule.bond_orders
+            )
+            for scene, molecule in zip(scenes, part, strict=True)
+        ]
+    return TestSet(Batch.joined(batches), structures, seed)
+
+
+def test_molecules(count: int) -> list[Molecule]:
+    """Return molecules whose scaffolds were not trained with."""
+    total = round(count / _TEST_SHARE)
+    while len(found := library(total, split="test")) < count:
+        total += round((count - len(found)) / _TEST_SHARE) + 1
+    return found[:count]
+
+
+def large_molecules(count: int) -> list[Molecule]:
+    """Return molecules like PTCDA, on which the published weights fail."""
+    return large_flat(count)
+
+
+@dataclass(frozen=True, eq=False)
+class ForeignSample:
+    """A stack of another simulator, with atoms about the middle of the image."""
+
+    name: str
+    stack: ImageStack
+    structure: Structure
+    field: np.ndarray
+
+
+def foreign_samples(path: Path) -> Iterator[ForeignSample]:
+    """Read the stacks of ED-AFM's figures; those that stand on a metal are left out."""
+    with h5py.File(path) as file:
+        for name, group in file.items():
+            rows = [line.split() for line in group.attrs["xyz"].splitlines()[2:] if line.strip()]
+            numbers = np.array([int(row[0]) if row[0].isdigit() else atomic_number(row[0]) for row in rows])
+            if not set(numbers.tolist()) <= set(NUMBERS):
+                continue
+            positions = np.array([row[1:4] for row in rows], float)
+            positions[:, :2] -= (positions[:, :2].min(axis=0) + positions[:, :2].max(axis=0)) / 2
+            positions[:, 2] -= positions[:, 2].max()
+            images = np.transpose(group["CO"][()], (2, 1, 0))
+            axes = [
+                (np.arange(size) - (size - 1) / 2) * (group["CO"].attrs[f"length{axis}"] / size)
+                for axis, size in (("X", images.shape[2]), ("Y", images.shape[1]))
+            ]
+            z = PUBLISHED_GRID.spacing * np.arange(len(images))[::-1]
+            stack = ImageStack(images, *axes, z, _SENSOR)
+            yield ForeignSample(name, stack, Structure.known(numbers, positions), group["ES_hartree_map"][()].T)
