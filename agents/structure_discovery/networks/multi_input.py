@@ -135,9 +135,9 @@ class MultiInputNetwork(nnx.Module):
         columns = jnp.moveaxis(stacks, 2, -1)[..., None]
         branches = [tip(columns[:, number]) for number, tip in enumerate(self.tips)]
         x, shortcuts = self._descend(jnp.concatenate(branches, axis=-1))
-        values = _TYPICAL_FIELD * self.output(self.end(self._ascend(self.middle(x), shortcuts)))
-        sigma = _TYPICAL_FIELD * jnp.exp(values[..., 1] / _TYPICAL_FIELD) if self.config.sigma else None
-        return ElectrostaticMap(values[..., 0], sigma)
+        values = self.output(self.end(self._ascend(self.middle(x), shortcuts)))
+        sigma = _TYPICAL_FIELD * jnp.exp(values[..., 1]) if self.config.sigma else None
+        return ElectrostaticMap(_TYPICAL_FIELD * values[..., 0], sigma)
 
     def _descend(self, x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
         """Return the features at the bottom, and those on the way from there back to the top."""
