@@ -2,6 +2,7 @@
 
 from twinscope.agents.structure_discovery.graph.align import find_shift, shifted
 from twinscope.agents.structure_discovery.graph.bonds import connected, find_bonds
+from twinscope.agents.structure_discovery.graph.confidence import Confidence
 from twinscope.agents.structure_discovery.graph.export import mol_text, to_ase, write_structure
 from twinscope.agents.structure_discovery.graph.matching import Comparison, compare
 from twinscope.agents.structure_discovery.graph.peak_fit import PeakShape
@@ -11,6 +12,7 @@ from twinscope.agents.structure_discovery.graph.xyz import read_xyz, xyz_text
 
 __all__ = [
     "Comparison",
+    "Confidence",
     "PeakShape",
     "Peaks",
     "Summary",

@@ -4,6 +4,7 @@ import numpy as np
 
 from twinscope.agents.structure_discovery.graph.bond_lengths import MOST_NEIGHBOURS
 from twinscope.agents.structure_discovery.graph.bond_orders import bond_orders
+from twinscope.agents.structure_discovery.graph.confidence import Confidence
 from twinscope.agents.structure_discovery.graph.elements import distance_densities, infer_elements, neighbour_pairs
 from twinscope.agents.structure_discovery.graph.peaks import Peaks
 from twinscope.agents.structure_discovery.structure import NUMBERS, Structure
@@ -13,7 +14,7 @@ POSITION_ERROR = 0.06
 """Å: standard deviation of the positions along each axis, unless the caller knows better."""
 
 
-def connected(peaks: Peaks, *, error: float = POSITION_ERROR) -> Structure:
+def connected(peaks: Peaks, *, error: float = POSITION_ERROR, confidence: Confidence | None = None) -> Structure:
     """Make a structure of peaks: elements and bonds are those that distances, pictures and valences tell together.
 
     Parameters
@@ -22,11 +23,13 @@ def connected(peaks: Peaks, *, error: float = POSITION_ERROR) -> Structure:
         What :func:`find_atoms` has found.
     error
         Å: standard deviation of the positions, along each axis. It decides how much a distance can tell.
+    confidence
+        Makes probabilities of the heights of peaks; unless given, the height itself is it, at most 1.
 
     Returns
     -------
     Structure
-        Atoms in the order of the peaks. The height of a peak, at most 1, is the confidence.
+        Atoms in the order of the peaks.
 
     Raises
     ------
@@ -41,7 +44,7 @@ def connected(peaks: Peaks, *, error: float = POSITION_ERROR) -> Structure:
     return Structure(
         numbers=np.array(NUMBERS)[elements],
         positions=peaks.positions,
-        confidence=np.minimum(peaks.heights, 1.0),
+        confidence=(confidence or Confidence())(peaks.heights),
         probabilities=probabilities,
         sigma=np.full((len(peaks), 3), np.nan),
         bonds=bonds,

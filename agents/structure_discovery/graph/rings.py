@@ -36,7 +36,7 @@ def small_rings(count: int, bonds: Iterable[tuple[int, int]], largest: int = 6) 
 
 def _way_round(neighbours: list[set[int]], start: int, end: int, largest: int) -> tuple[int, ...]:
     """Find the shortest way from `start` to `end` that is not the bond between them; empty when it is too long."""
-    ways = deque([(start,)])
+    ways: deque[tuple[int, ...]] = deque([(start,)])
     visited = {start}
     while ways:
         way = ways.popleft()
