@@ -264,7 +264,7 @@ def _of_atoms(
 def _of_spring(tip: Tip, pulled: jax.Array, slope: Vector, moved: Vector) -> tuple[jax.Array, jax.Array]:
     """Return derivatives for rest position (3, points), which moves the probe, too, and stiffness (4, points)."""
 
-    def pull(rest: tuple[jax.Array, ...], stiffness: tuple[jax.Array, ...]) -> tuple[jax.Array, Vector]:
+    def pull(rest: ArrayLike, stiffness: ArrayLike) -> tuple[jax.Array, Vector]:
         spring = Spring.of(replace(tip, rest=rest, stiffness=stiffness), pulled.dtype)
         return spring.rest, spring.force_and_hessian(moved)[0]
 

@@ -46,17 +46,22 @@ def described(given):
     return atoms, tip, POINTS + given["anchor"][:2], HEIGHTS + given["anchor"][2]
 
 
-def force(given):
-    return relax_columns(*described(given), SURFACE).force_z
+def more(amount):
+    """So much of one more site."""
+    return PairSites(np.array([[0.3, -0.2, -1.0]]), *(amount * np.array([[20.0], [20000.0], [0.1]])))
+
+
+def force(given, amount=0.0):
+    return relax_columns(*described(given), SURFACE, more(amount)).force_z
 
 
 @pytest.fixture(scope="module")
 def both(start):
     """The derivatives of the kernel, and those through the relaxation."""
     with jax.enable_x64(True):
-        relaxed = relax_columns(*described(start), SURFACE)
+        relaxed = relax_columns(*described(start), SURFACE, more(0.0))
         assert relaxed.converged.all()
-        found = sensitivity(*described(start), relaxed.displacement, SURFACE)
+        found = sensitivity(*described(start), relaxed.displacement, SURFACE, more(0.0))
         through = jax.jit(jax.jacfwd(force))(start)
     return found, {name: np.moveaxis(np.asarray(value), (0, 1), (-2, -1)) for name, value in through.items()}
 
@@ -82,14 +87,8 @@ def test_derivatives_are_finite_differences(both, start, x64):
 
 def test_lever_gives_the_derivative_for_the_strength_of_a_term(both, start, x64):
     found, _ = both
-    more = PairSites(np.array([[0.3, -0.2, -1.0]]), np.array([20.0]), np.array([20000.0]), np.array([0.1]))
-
-    def with_so_much(amount):
-        sites = PairSites(more.positions, amount * more.c6, amount * more.c12, amount * more.coulomb)
-        return np.asarray(relax_columns(*described(start), SURFACE, sites).force_z)
-
-    pull, _ = more.force_and_hessian(found.probe.reshape(3, -1))
-    expected = (with_so_much(1e-4) - with_so_much(-1e-4)) / 2e-4
+    pull, _ = more(1.0).force_and_hessian(found.probe.reshape(3, -1))
+    expected = (np.asarray(force(start, 1e-4)) - np.asarray(force(start, -1e-4))) / 2e-4
     along = np.sum(np.stack(pull).reshape(found.lever.shape) * found.lever, axis=0)
     np.testing.assert_allclose(along, expected, atol=1e-6)
 

@@ -30,7 +30,8 @@ class RefinementOptions:
     hidden_matter
         Let matter below the atoms, which nobody saw, add to the attraction.
     change_atoms
-        Try other elements, remove and add atoms where the stack demands it.
+        Try other elements, remove and add atoms where the stack demands it. It finds a single missing or superfluous
+        atom; several wrong elements at once mislead it.
 
     Raises
     ------
@@ -46,7 +47,7 @@ class RefinementOptions:
     noise: float | None = None
     model_error: float = 0.05
     hidden_matter: bool = True
-    change_atoms: bool = True
+    change_atoms: bool = False
 
     def __post_init__(self) -> None:
         for name in ("pixels", "slices", "margin", "rounds", "iterations", "noise", "model_error"):

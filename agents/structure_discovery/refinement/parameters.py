@@ -65,7 +65,7 @@ def tip_of(values: np.ndarray, like: Tip) -> Tip:
     return replace(
         like,
         rest=(x0, y0, float(like.rest[2])),
-        stiffness=(lateral, lateral, *map(float, like.stiffness[2:])),
+        stiffness=(lateral, lateral, float(like.stiffness[2]), float(like.stiffness[3])),
         charges=((outer, _ARM), (charge - 2 * outer, 0.0), (outer, -_ARM)),
     )
 

@@ -50,7 +50,7 @@ class Distances:
             neighbours[i].append(j)
             neighbours[j].append(i)
         bonded = {tuple(pair) for pair in bonds.tolist()}
-        across = set()
+        across: set[tuple[int, int]] = set()
         for middle, around in enumerate(neighbours):
             for i, j in ((i, j) for i in around for j in around if i < j and (i, j) not in bonded | across):
                 across.add((i, j))

@@ -23,6 +23,8 @@ from twinscope.kernels import Tip
 
 # Neighbours count as correlated at most so much: the more, the more what is known holds the start. Tried in turn.
 _CORRELATED = (0.33, 0.5, 0.2)
+# Heights at which the fit may begin, in standard deviations from what is expected.
+_OFFSETS = (0.0, -0.5, 0.5, -1.0, 1.0, 1.5)
 # The fit ends after so many rounds in which what is left fell by less than this part and no atom moved farther (Å).
 _IDLE, _PROGRESS, _MOVE = 2, 0.01, 0.005
 # Proposals that are fitted at a time, how often new ones are made, and how far from each other new atoms are, in Å.
@@ -86,25 +88,37 @@ def refine(
     model = Model(measurement, np.asarray(structure.numbers), tip, places)
     priors = priors_of(structure, tip, model.layout, conditions)
     history: list[Step] = []
-    problem, state = _converged(model, priors, priors.mean, options, history)
+    problem, state = _converged(model, priors, _at_best_height(model, priors), options, history)
     probabilities = structure.probabilities
     if options.change_atoms:
         problem, state, probabilities = _with_changes(problem, state, probabilities, options, history)
     return refined_of(problem, state, probabilities, options, tuple(history))
 
 
+def _at_best_height(model: Model, priors: Priors) -> np.ndarray:
+    """Return parameters to begin with: what is expected, at the height that leaves least."""
+    index = model.layout.tip.start
+    tried = []
+    for offset in _OFFSETS:
+        parameters = priors.mean.copy()
+        parameters[index] += offset * priors.sigma[index]
+        simulated = model.simulate(parameters)
+        weighting = Weighting.of(model.measurement, simulated.values, simulated.valid, _CORRELATED[0])
+        problem = Problem(model, priors, weighting)
+        tried.append((misfit(problem, problem.judged(parameters, simulated)), offset, parameters))
+    return min(tried, key=lambda entry: entry[:2])[2]
+
+
 def _converged(
     model: Model, priors: Priors, parameters: np.ndarray, options: RefinementOptions, history: list[Step]
 ) -> tuple[Problem, State]:
     """Fit in rounds; from the start again with more or less trust in what is known, until the result is believable."""
-    best: tuple[Problem, State] | None = None
+    ends: list[tuple[Problem, State]] = []
     for correlated in _CORRELATED:
-        problem, state = _in_rounds(model, priors, parameters, options, correlated, history)
-        if best is None or misfit(problem, state) < misfit(*best):
-            best = problem, state
-        if verdict(*best, options)[0]:
-            break
-    return best
+        ends.append(_in_rounds(model, priors, parameters, options, correlated, history))
+        if verdict(*ends[-1], options)[0]:
+            return ends[-1]
+    return min(ends, key=lambda end: misfit(*end))
 
 
 def _in_rounds(

@@ -21,9 +21,9 @@ def uncharged_sites(numbers: np.ndarray, positions: np.ndarray, amounts: np.ndar
     c6, c12 = np.zeros(count), np.zeros(count)
     if count:
         c6, c12 = lennard_jones_coefficients(Atoms(numbers, np.zeros((count, 3))), tip)
-    coefficients = (np.pad(values * amounts, (0, missing)).astype(np.float32) for values in (c6, c12))
+    six, twelve = (np.pad(values * amounts, (0, missing)).astype(np.float32) for values in (c6, c12))
     everywhere = np.concatenate([positions, np.broadcast_to(_NOWHERE, (missing, 3))]).astype(np.float32)
-    return PairSites(everywhere, *coefficients, np.zeros(count + missing, np.float32))
+    return PairSites(everywhere, six, twelve, np.zeros(count + missing, np.float32))
 
 
 def response(sites: PairSites, probe: np.ndarray, lever: np.ndarray, weights: np.ndarray) -> np.ndarray:

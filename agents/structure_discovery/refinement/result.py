@@ -1,5 +1,7 @@
 """From the end of a fit to what is told about it."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from twinscope.agents.structure_discovery.refinement.changes import proposals
@@ -8,6 +10,7 @@ from twinscope.agents.structure_discovery.refinement.options import RefinementOp
 from twinscope.agents.structure_discovery.refinement.parameters import TIP
 from twinscope.agents.structure_discovery.refinement.refined import Refined, Step
 from twinscope.agents.structure_discovery.refinement.solver import Normal, Problem, State
+from twinscope.agents.structure_discovery.refinement.weighting import Weighting
 from twinscope.agents.structure_discovery.structure import NUMBERS, Structure
 
 # What is left may be this many times what noise and model explain.
@@ -16,6 +19,7 @@ _FEWEST_VALID = 0.7
 # A condition farther from what was told than this many standard deviations is not believed.
 _FARTHEST = 4.0
 _DOUBT = 1e-3
+_MOST_CORRELATED = 0.9
 
 
 def misfit(problem: Problem, state: State) -> float:
@@ -60,8 +64,10 @@ def refined_of(
     problem: Problem, state: State, probabilities: np.ndarray, options: RefinementOptions, history: tuple[Step, ...]
 ) -> Refined:
     """Put together what is told about a fit."""
-    normal = problem.normal(state)
-    measurement = problem.model.measurement
+    measurement, simulated = problem.model.measurement, state.simulated
+    # The errors of a model are alike in neighbouring pixels: what seems many measurements are few.
+    weighting = Weighting.of(measurement, simulated.values, simulated.valid, _MOST_CORRELATED)
+    normal = replace(problem, weighting=weighting).normal(state)
     believable, reason = verdict(problem, state, options)
     shape = measurement.values.shape
     return Refined(

@@ -14,8 +14,8 @@ _HUBER = 2.5
 # Damping at the start, after a good and after a bad step, and when no step helps any more.
 _DAMPING, _LESS, _MORE, _MOST = 1e-2, 0.2, 5.0, 1e4
 # An atom moves no farther than this in one step, in Å, and the tip no more than this many standard deviations.
-_LONGEST_MOVE = 0.15
-_FARTHEST = 0.7
+_LONGEST_MOVE = 0.2
+_FARTHEST = 1.0
 # A step that gains less than this of the loss is the last.
 _GAIN = 1e-4
 
