@@ -15,6 +15,9 @@ OPTIONS = TrainingOptions(
     learning_rate=5e-3,
     validate_every=6,
     validation_samples=2,
+    # They would double the time of compiling.
+    realism=0.0,
+    cut_outs=0.0,
     network=DiscoveryConfig(widths=(4, 8), blocks=(1, 1), heads=2),
 )
 

@@ -1,6 +1,8 @@
 """Simulated samples of training data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -9,9 +11,17 @@ import pytest
 
 from twinscope.agents.structure_discovery.prediction import CONDITIONS
 from twinscope.agents.structure_discovery.stack import StackGrid
-from twinscope.agents.structure_discovery.training_data import PUBLISHED, Stream, simulate_samples
+from twinscope.agents.structure_discovery.training_data import (
+    PUBLISHED,
+    TWO_TIPS,
+    Stream,
+    imaging,
+    simulate_samples,
+)
 from twinscope.agents.structure_discovery.training_data.imaging import draw_scene, simulate_scenes
+from twinscope.agents.structure_discovery.training_data.recipe import probe_radius
 from twinscope.errors import InvalidRequestError
+from twinscope.kernels import Atoms, RelaxedScan, ScanGrid, Tip
 
 # Slices of the published heights, and few pixels.
 _SMALL = replace(PUBLISHED, grid=StackGrid(pixels=16, pitch=16 / 15, slices=10, spacing=0.1))
@@ -26,9 +36,11 @@ class _Plain:
     charges: np.ndarray
 
 
-def _water(shift: float = 0.0) -> _Plain:
-    positions = np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]]) + shift
-    return _Plain(np.array([8, 1, 1]), positions, np.array([-0.4, 0.2, 0.2]))
+def _benzene() -> _Plain:
+    """As many atoms as the reference has, so that one simulation is compiled for all tests."""
+    angle = np.arange(6) * np.pi / 3
+    ring = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=-1)
+    return _Plain(np.repeat([6, 1], 6), np.concatenate([1.39 * ring, 2.48 * ring]), np.repeat([-0.1, 0.1], 6))
 
 
 def test_stacks_are_those_of_the_reference(shared: Path) -> None:
@@ -63,7 +75,7 @@ def _top(positions: np.ndarray, numbers: np.ndarray) -> float:
 
 
 def test_samples_depend_on_seed_and_index_alone() -> None:
-    molecules = [_water(), _water(0.5)]
+    molecules = [_benzene()]
     some = simulate_samples(molecules, _SMALL, 5, [3, 8])
     again = simulate_samples(molecules, _SMALL, 5, [8])
     np.testing.assert_array_equal(some.force_gradient[1], again.force_gradient[0])
@@ -74,15 +86,65 @@ def test_samples_depend_on_seed_and_index_alone() -> None:
 
 
 def test_samples_are_as_the_batch_says() -> None:
-    batch = simulate_samples([_water()], _SMALL, 1, range(3))
+    batch = simulate_samples([_benzene()], _SMALL, 1, range(2))
     batch.check()
-    assert batch.force_gradient.shape == (3, 1, 10, 16, 16)
-    assert batch.positions[:, :3, 2].max(axis=1) == pytest.approx(0)
-    assert (batch.numbers[:, 3:] == 0).all()
+    assert batch.force_gradient.shape == (2, 1, 10, 16, 16)
+    assert batch.positions[:, :12, 2].max(axis=1) == pytest.approx(0)
+    assert (batch.numbers[:, 12:] == 0).all()
     named = dict(zip(CONDITIONS, batch.conditions.T, strict=True))
     assert named["lateral_stiffness"] == pytest.approx(0.25)
     assert named["tip_charge"] == pytest.approx(-0.1)
     assert np.hypot(named["tilt_x"], named["tilt_y"]).max() <= 0.5
+
+
+def test_each_tip_keeps_its_own_distance() -> None:
+    recipe = replace(TWO_TIPS, clearance=(-0.3, -0.3))
+    for number in range(5):
+        scene = draw_scene(_benzene(), recipe, np.random.default_rng(number))
+        # The resting probe hangs below the anchor, the same half amplitude below the lowest slice for both.
+        lowest = [float(scan.z[-1]) - _drop(tip) for tip, scan in zip(scene.tips, scene.scans, strict=True)]
+        assert [tip.element for tip in scene.tips] == ["O", "Xe"]
+        radii = [probe_radius(tip) for tip in scene.tips]
+        assert lowest[1] - lowest[0] == pytest.approx(radii[1] - radii[0], abs=recipe.tip_mismatch + 1e-5)
+        assert radii[1] - radii[0] == pytest.approx(2.1815 - 1.6612, abs=1e-3)
+        named = dict(zip(CONDITIONS, scene.conditions, strict=True))
+        assert named["lateral_stiffness"] == pytest.approx(scene.tips[0].stiffness[0])
+        assert (named["tilt_x"], named["tilt_y"]) == pytest.approx(scene.tips[0].rest[:2])
+        assert scene.tips[0].rest[:2] != scene.tips[1].rest[:2]
+
+
+def _drop(tip: Tip) -> float:
+    x0, y0, length = tip.rest
+    return float(np.sqrt(length**2 - x0**2 - y0**2))
+
+
+def _nowhere(settled: list[bool]) -> Callable[..., RelaxedScan]:
+    """Make a simulation without forces that settles, or does not, as the list says."""
+    answers = iter(settled)
+
+    def simulated(atoms: list[Atoms], tips: list[Tip], scans: list[ScanGrid]) -> RelaxedScan:
+        force = np.zeros((len(atoms), 20, 16, 16), np.float32)
+        converged = np.ones(force.shape, bool)
+        converged[0, 3, 2, 1] = next(answers)
+        return RelaxedScan(force, force, converged, ~converged, force)  # type: ignore[arg-type]
+
+    return simulated
+
+
+def test_samples_that_do_not_settle_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = partial(simulate_samples, [_benzene()], _SMALL, 5)
+    monkeypatch.setattr(imaging, "simulate_batch", _nowhere([True, False, True, False, True]))
+    some = samples([3, 8, 9])
+    monkeypatch.setattr(imaging, "simulate_batch", _nowhere([True] * 3))
+    first = samples([3, 8, 9])
+    changed = (some.conditions != first.conditions).any(axis=1)
+    np.testing.assert_array_equal(changed, [False, True, False])
+    monkeypatch.setattr(imaging, "simulate_batch", _nowhere([False, False, True]))
+    again = samples([8])
+    np.testing.assert_array_equal(again.conditions[0], some.conditions[1])
+    monkeypatch.setattr(imaging, "simulate_batch", _nowhere([False] * 5))
+    with pytest.raises(InvalidRequestError, match="1 of 1 molecules in 5 attempts"):
+        samples([8])
 
 
 @pytest.mark.parametrize(

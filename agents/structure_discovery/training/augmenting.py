@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from twinscope.agents.structure_discovery.prediction import CONDITIONS
-from twinscope.agents.structure_discovery.training_data.augmentation import with_uniform_noise
+from twinscope.agents.structure_discovery.training_data.augmentation import with_cut_outs, with_uniform_noise
 from twinscope.agents.structure_discovery.training_data.batch import Batch
+from twinscope.agents.structure_discovery.training_data.realism import realistic
 
 _CLEAN = 0.15  # Share of the samples without any noise.
 _FEWEST_SLICES = 2
@@ -68,7 +69,9 @@ class Seen(NamedTuple):
     measured: jax.Array
 
 
-def augmented(key: jax.Array, example: Example, noise: float, whole: float) -> Seen:
+def augmented(
+    key: jax.Array, example: Example, noise: float, whole: float, *, realism: float = 0.0, cut_outs: float = 0.0
+) -> Seen:
     """Turn and spoil examples at random.
 
     Parameters
@@ -81,14 +84,19 @@ def augmented(key: jax.Array, example: Example, noise: float, whole: float) -> S
         Largest amplitude of the noise.
     whole
         Share of the samples of which nothing is missing.
+    realism
+        Share of the samples with the imperfections of a microscope.
+    cut_outs
+        Share of the samples of which rectangles are blank.
     """
-    turning, loudness, hiss, missing = jax.random.split(key, 4)
+    turning, loudness, hiss, missing, imperfect, cut = jax.random.split(key, 6)
     turned = turn(example, jax.random.randint(turning, (), 0, 8))
     count, slices, lines, _ = example.force_gradient.shape
     amplitude = noise * jnp.maximum(0.0, jax.random.uniform(loudness, (count,), minval=_CLEAN / (_CLEAN - 1)))
+    gradient = _imperfect(imperfect, jnp.asarray(turned.force_gradient), realism)
     return Seen(
         turned,
-        with_uniform_noise(hiss, jnp.asarray(turned.force_gradient), amplitude),
+        _cut(cut, with_uniform_noise(hiss, gradient, amplitude), cut_outs),
         _measured(missing, (count, slices, lines), whole),
     )
 
@@ -124,6 +132,24 @@ def turn(example: Example, symmetry: jax.Array) -> Example:
         turned = jax.lax.cond((symmetry >> bit) % 2 == 1, way, lambda same: same, turned)
     gradient, maps, positions, tilt = turned
     return Example(gradient, maps, numbers, positions, conditions.at[:, _TILTS].set(tilt))
+
+
+def _imperfect(key: jax.Array, stacks: jax.Array, share: float) -> jax.Array:
+    if share == 0:
+        return stacks
+    which, how = jax.random.split(key)
+    chosen = jax.random.bernoulli(which, share, (len(stacks), 1, 1, 1))
+    return jnp.where(chosen, realistic(how, stacks, 1.0), stacks)
+
+
+def _cut(key: jax.Array, stacks: jax.Array, share: float) -> jax.Array:
+    """Fill rectangles with the mean of their slice: a zero would be the signal far above the sample."""
+    if share == 0:
+        return stacks
+    which, where = jax.random.split(key)
+    chosen = jax.random.bernoulli(which, share, (len(stacks), 1, 1, 1))
+    mean = stacks.mean((2, 3), keepdims=True)
+    return jnp.where(chosen, mean + with_cut_outs(where, stacks - mean), stacks)
 
 
 def _measured(key: jax.Array, shape: tuple[int, int, int], whole: float) -> jax.Array:

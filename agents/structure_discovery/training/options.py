@@ -6,7 +6,7 @@ from typing import Any, Self
 from twinscope.agents.structure_discovery.networks.discovery import DiscoveryConfig
 from twinscope.errors import ConfigurationError
 
-_MAY_BE_ZERO = ("seed", "warmup", "weight_decay", "validation_samples")
+_MAY_BE_ZERO = ("seed", "warmup", "weight_decay", "validation_samples", "realism", "cut_outs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,10 @@ class TrainingOptions:
         Largest amplitude c of the noise: uniform over c times the range of a slice. Each sample has its own.
     whole
         Share of the samples with all slices; from the others slices and lines are missing.
+    realism
+        Share of the samples with drift, creep, coloured noise and hum, as :func:`~..training_data.realism.realistic`.
+    cut_outs
+        Share of the samples of which small rectangles are blank.
     validate_every
         Steps from one validation to the next; a checkpoint is written then, too.
     validation_samples
@@ -49,6 +53,8 @@ class TrainingOptions:
     averaging: float = 0.998
     noise: float = 0.15
     whole: float = 0.6
+    realism: float = 0.3
+    cut_outs: float = 0.3
     validate_every: int = 500
     validation_samples: int = 64
     seed: int = 0
@@ -59,7 +65,7 @@ class TrainingOptions:
             value = getattr(self, one.name)
             if isinstance(value, int | float) and (value < 0 or (value == 0 and one.name not in _MAY_BE_ZERO)):
                 raise ConfigurationError(f"the option {one.name} of the training is {value!r}: expected more than zero")
-        for name in ("averaging", "whole"):
+        for name in ("averaging", "whole", "realism", "cut_outs"):
             if getattr(self, name) > 1:
                 raise ConfigurationError(
                     f"the option {name} of the training is {getattr(self, name)}: expected up to 1"

@@ -144,7 +144,8 @@ class Trainer:
         return nnx.merge(self.graph, self.state.average)
 
     def _advance(self, state: State, example: Example, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        seen = augmented(key, example, self.options.noise, self.options.whole)
+        options = self.options
+        seen = augmented(key, example, options.noise, options.whole, realism=options.realism, cut_outs=options.cut_outs)
 
         def objective(weights: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
             output = nnx.merge(self.graph, weights)(seen.force_gradient, seen.measured)

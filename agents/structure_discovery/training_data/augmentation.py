@@ -1,6 +1,7 @@
 """What goes wrong with images, at random: pure JAX functions of a key and of stacks (b, nz, ny, nx) of any unit.
 
-Symmetries of the square and lines that are missing concern more than the images: :mod:`..training.augmenting` has them.
+The imperfections of a microscope are in :mod:`.realism`. Symmetries of the square and lines that are missing concern
+more than the images: :mod:`..training.augmenting` has them.
 """
 
 import jax
@@ -39,17 +40,6 @@ def with_uniform_noise(key: jax.Array, stacks: jax.Array, amplitude: jax.Array) 
 def with_shifted_slices(key: jax.Array, stacks: jax.Array) -> jax.Array:
     """Shift every slice by one or two pixels along each axis, independently; what is missing is mirrored."""
     return _moved(stacks, jax.random.choice(key, jnp.array(_SHIFTS), (*stacks.shape[:2], 2)))
-
-
-def with_drift(key: jax.Array, stacks: jax.Array, largest: jax.Array) -> jax.Array:
-    """Shift slices more and more, in a random direction, so that the last is off by up to `largest` (b,) pixels.
-
-    The first stays in place. Shifts are rounded to whole pixels.
-    """
-    count, slices = stacks.shape[:2]
-    way = jax.random.uniform(key, (count, 1, 2), minval=-1, maxval=1) * jnp.asarray(largest)[:, None, None]
-    progress = jnp.arange(slices)[:, None] / max(slices - 1, 1)
-    return _moved(stacks, jnp.rint(way * progress).astype(int))
 
 
 def with_plane(key: jax.Array, stacks: jax.Array, largest: jax.Array) -> jax.Array:

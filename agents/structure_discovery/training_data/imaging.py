@@ -1,9 +1,9 @@
 """From molecules to samples of training data: oriented, simulated and pictured."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Protocol
 
 import jax
@@ -32,6 +32,8 @@ _MARGIN = 10
 # Samples that are simulated together. A CPU gains nothing from more than one, and compiles for every number of them; a
 # GPU wants as many as fit into its memory.
 _TOGETHER_ON_GPU = 64
+# How often a sample is drawn anew whose simulation did not settle.
+_ATTEMPTS = 5
 # Molecules are drawn with maps of arrays of these lengths, so that few shapes are compiled.
 _BUCKET = 8
 
@@ -95,6 +97,8 @@ def draw_scene(molecule: MoleculeLike, recipe: Recipe, rng: np.random.Generator)
     amplitude, clearance = rng.uniform(*recipe.amplitude), rng.uniform(*recipe.clearance)
     stiffness, tilt = rng.uniform(*recipe.lateral_stiffness), _in_disk(recipe.tilt, rng)
     tips = tuple(_tip(name, recipe, stiffness, tilt, rng) for name in recipe.tips)
+    # The next one is another molecule at the end of the tip, which leans another way.
+    tips = (tips[0], *(replace(tip, rest=(*_in_disk(recipe.tilt, rng), tip.rest[2])) for tip in tips[1:]))
     mismatch = [0.0, *rng.uniform(-recipe.tip_mismatch, recipe.tip_mismatch, len(tips) - 1)]
     top = max(positions[:, 2] + [ELEMENTS[number - 1].radius for number in numbers])
     lowest = [top + probe_radius(tip) + clearance + more for tip, more in zip(tips, mismatch, strict=True)]
@@ -136,12 +140,24 @@ def simulate_scenes(scenes: Sequence[Scene], recipe: Recipe) -> Batch:
     """Simulate samples and compute their maps; NumPy arrays.
 
     The work is spread over all local devices.
+
+    Raises
+    ------
+    InvalidRequestError
+        When the relaxation of a probe does not settle.
     """
+    gradients, settled = _simulated(scenes)
+    if not settled.all():
+        raise InvalidRequestError(
+            f"the probe does not settle over the scenes {np.flatnonzero(~settled).tolist()}: draw others instead"
+        )
+    return _batch(scenes, gradients, recipe)
+
+
+def _batch(scenes: Sequence[Scene], gradients: np.ndarray, recipe: Recipe) -> Batch:
     numbers, positions, charges = _filled_up(scenes, recipe.atoms)
-    together = 1 if jax.default_backend() == "cpu" else _TOGETHER_ON_GPU
-    stacks = [_force_gradients(scenes[start : start + together]) for start in range(0, len(scenes), together)]
     return Batch(
-        np.concatenate(stacks),
+        gradients,
         _maps(scenes, recipe),
         numbers,
         positions,
@@ -160,7 +176,8 @@ def simulate_samples(molecules: Sequence[MoleculeLike], recipe: Recipe, seed: in
     recipe
         Ranges of all that is drawn.
     seed, indices
-        Which samples: the same numbers give the same samples, whatever was made before.
+        Which samples: the same numbers give the same samples, whatever was made before. One over which the probe does
+        not settle somewhere is drawn anew, with the same molecule.
 
     Returns
     -------
@@ -170,16 +187,39 @@ def simulate_samples(molecules: Sequence[MoleculeLike], recipe: Recipe, seed: in
     Raises
     ------
     InvalidRequestError
-        When there are no molecules or no indices, or a molecule does not fit the recipe.
+        When there are no molecules or no indices, a molecule does not fit the recipe, or the probe does not settle
+        over it however it is turned.
     """
     if not len(molecules) or not len(indices):
         raise InvalidRequestError(f"{len(molecules)} molecules and {len(indices)} samples: expected some of both")
-    scenes = []
-    for index in indices:
+
+    def drawn(index: int, attempt: int) -> Scene:
         turn, place = divmod(int(index), len(molecules))
         molecule = molecules[_order(seed, turn, len(molecules))[place]]
-        scenes.append(draw_scene(molecule, recipe, np.random.default_rng([seed, 1, int(index)])))
-    return simulate_scenes(scenes, recipe)
+        again = [attempt] if attempt else []
+        return draw_scene(molecule, recipe, np.random.default_rng([seed, 1, int(index), *again]))
+
+    scenes, gradients = _settled([partial(drawn, index) for index in indices])
+    return _batch(scenes, gradients, recipe)
+
+
+def _settled(draws: Sequence[Callable[[int], Scene]]) -> tuple[list[Scene], np.ndarray]:
+    """Draw and simulate scenes, each by the number of the attempt, until the probe settles everywhere."""
+    scenes = [draw(0) for draw in draws]
+    gradients, settled = _simulated(scenes)
+    for attempt in range(1, _ATTEMPTS):
+        places = np.flatnonzero(~settled).tolist()
+        if not places:
+            break
+        for place in places:
+            scenes[place] = draws[place](attempt)
+        gradients[places], settled[places] = _simulated([scenes[place] for place in places])
+    if not settled.all():
+        raise InvalidRequestError(
+            f"the probe does not settle over {np.sum(~settled)} of {len(scenes)} molecules in {_ATTEMPTS} attempts:"
+            " expected molecules whose atoms do not overlap, and a clearance that does not press the probe into them"
+        )
+    return scenes, gradients
 
 
 @lru_cache(maxsize=4)
@@ -235,15 +275,24 @@ def _scan(recipe: Recipe, tip: Tip, probe_heights: np.ndarray) -> ScanGrid:
     return ScanGrid(x, y, np.asarray(probe_heights + drop, np.float32))
 
 
-def _force_gradients(scenes: Sequence[Scene]) -> np.ndarray:
-    """Simulate all tips over all molecules: N/m, shape (b, t, nz, ny, nx)."""
+def _simulated(scenes: Sequence[Scene]) -> tuple[np.ndarray, np.ndarray]:
+    """Simulate all tips over all molecules: N/m, shape (b, t, nz, ny, nx), and where all settled, shape (b,)."""
+    together = 1 if jax.default_backend() == "cpu" else _TOGETHER_ON_GPU
+    parts = [_force_gradients(scenes[start : start + together]) for start in range(0, len(scenes), together)]
+    gradients, settled = zip(*parts, strict=True)
+    return np.concatenate(gradients), np.concatenate(settled)
+
+
+def _force_gradients(scenes: Sequence[Scene]) -> tuple[np.ndarray, np.ndarray]:
+    """Do :func:`_simulated` for scenes that are simulated together."""
     runs = [(scene, tip, scan) for scene in scenes for tip, scan in zip(scene.tips, scene.scans, strict=True)]
     relaxed = simulate_batch(
         [scene.atoms for scene, _, _ in runs], [tip for _, tip, _ in runs], [scan for *_, scan in runs]
     )
     weights = np.stack([scene.weights for scene, _, _ in runs]).astype(np.float32)
     gradient = np.asarray(_weighted(weights, relaxed.force_z))
-    return gradient.reshape(len(scenes), -1, *gradient.shape[1:])
+    settled = np.all(np.asarray(relaxed.converged).reshape(len(scenes), -1), axis=1)
+    return gradient.reshape(len(scenes), -1, *gradient.shape[1:]), settled
 
 
 @jax.jit

@@ -12,15 +12,14 @@ from twinscope.agents.structure_discovery.training_data.imaging import MoleculeL
 from twinscope.agents.structure_discovery.training_data.recipe import Recipe
 from twinscope.agents.structure_discovery.training_data.shards import count_shards, write_shards
 
-_CHUNK = 200  # Molecules of which the samples make one file.
 _AHEAD = 1  # Chunks that wait to be written, beside those that are made.
 _APART = 1_000_003  # Chunks have seeds of their own.
-# XLA's own threads would compete with the processes.
-_ONE_THREAD = {
+ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "OMP_NUM_THREADS": "1",
     "JAX_NUM_CPU_DEVICES": "1",
 }
+"""Environment of a process that simulates: XLA's own threads would compete with the other processes."""
 
 
 def fill(
@@ -31,6 +30,7 @@ def fill(
     repeats: int = 1,
     seed: int = 0,
     processes: int = 1,
+    chunk: int = 200,
     report: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Make the samples that are missing in a folder; one in which that was stopped is gone on with.
@@ -43,6 +43,8 @@ def fill(
         What it shall hold: each molecule so many times. Together they decide every number.
     processes
         That simulate at the same time.
+    chunk
+        Molecules of which the samples make one file: the same for a folder that is gone on with.
     report
         Called with the number of samples that there are, after every file.
 
@@ -51,7 +53,7 @@ def fill(
     StoreError
         When a file cannot be written.
     """
-    chunks = [molecules[start : start + _CHUNK] for start in range(0, len(molecules), _CHUNK)]
+    chunks = [molecules[start : start + chunk] for start in range(0, len(molecules), chunk)]
     there = count_shards(folder)
     made = repeats * sum(map(len, chunks[:there]))
     for batch in _simulated(list(enumerate(chunks))[there:], recipe, repeats, seed, processes):
@@ -63,7 +65,7 @@ def fill(
 def _simulated(
     chunks: Sequence[tuple[int, Sequence[MoleculeLike]]], recipe: Recipe, repeats: int, seed: int, processes: int
 ) -> Iterator[Batch]:
-    with _environment(_ONE_THREAD), ProcessPoolExecutor(processes, get_context("spawn")) as workers:
+    with _environment(ONE_THREAD), ProcessPoolExecutor(processes, get_context("spawn")) as workers:
         waiting = []
         for number, molecules in chunks:
             indices = range(repeats * len(molecules))

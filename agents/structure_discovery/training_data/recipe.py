@@ -41,7 +41,8 @@ class Recipe:
     tip_mismatch
         The second tip comes closer than the first, or less close, by up to this, in Å.
     tilt
-        The rest position of the probe lies in a disk of this radius, in Å, around the axis of the tip.
+        The rest position of the probe lies in a disk of this radius, in Å, around the axis of the tip; each tip has its
+        own.
     follows_tilt
         True when the images are in the coordinates of the resting probe, so that they show the molecule where it is;
         False for those of the tip, as published: they are then displaced by the tilt.
@@ -157,3 +158,6 @@ TWINSCOPE = replace(
     offset=1.0,
 )
 """Ours: a network that learns from it need not be told how the measurement was made."""
+
+TWO_TIPS = replace(TWINSCOPE, tips=("CO", "Xe"))
+"""The same with a second stack, taken with xenon at the tip: what differs between them tells the charges."""
