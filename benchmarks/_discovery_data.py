@@ -115,6 +115,7 @@ def foreign_samples(path: Path) -> Iterator[ForeignSample]:
             positions = np.array([row[1:4] for row in rows], float)
             positions[:, :2] -= (positions[:, :2].min(axis=0) + positions[:, :2].max(axis=0)) / 2
             positions[:, 2] -= positions[:, 2].max()
+            # Of the eight ways to lay the atoms under the images, this one correlates best (0.89 to 0.97).
             images = np.transpose(group["CO"][()], (2, 1, 0))
             axes = [
                 (np.arange(size) - (size - 1) / 2) * (group["CO"].attrs[f"length{axis}"] / size)
