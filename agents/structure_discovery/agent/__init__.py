@@ -8,3 +8,4 @@ from twinscope.agents.structure_discovery.agent.overview import Overview as Over
 from twinscope.agents.structure_discovery.agent.planning import StackPredictor as StackPredictor
 from twinscope.agents.structure_discovery.agent.record import DiscoveryRecord as DiscoveryRecord
 from twinscope.agents.structure_discovery.agent.record import MoleculeRecord as MoleculeRecord
+from twinscope.agents.structure_discovery.agent.running import run_discovery as run_discovery

@@ -6,7 +6,7 @@ by as much as a force gradient of 0.06 N/m makes (0.5 Hz of a qPlus sensor) need
 metal under it does not matter. Networks are trained with a lowest slice in which the gap between probe and highest
 atom is 0.35 Å less than their radii together. Simulated with the CO tip of the kernels, for 24 molecules of 12 to 38
 atoms (C, H, N, O, F, Si, P, S, Cl, Br), each flat and turned at random, with gold 3 Å below or without, that pixel
-turns 0.70 Å above this height, with a standard deviation of 0.10 Å and at most 0.2 Å off.
+turns 0.70 Å above this height, with a standard deviation of 0.10 Å and at most 0.2 Å off, up to a noise of 0.2 Hz.
 """
 
 import logging
@@ -23,13 +23,15 @@ log = logging.getLogger(__name__)
 
 # Rise of the force gradient (N/m) that counts, and how far above the lowest slice (Å) it is found.
 _RISE = 0.06
-_TURNING_ABOVE_LOWEST = 0.70
+_TURNING_ABOVE_LOWEST = 0.71
 # Between the images of the approach, in Å, and how many there can be.
 _STEP = 0.2
 _MOST_STEPS = 40
 _PIXELS = 32
 # Over the frame, the noise of single pixels, times this, is nothing.
 _NOISE_FACTOR = 6.0
+# What smoothing by a pixel leaves of the noise of single pixels.
+_SMOOTHED = 0.28
 # A molecule is in the middle when it is not farther off than this, in Å; how often the frame follows it.
 _MIDDLE = 0.8
 _MOST_MOVES = 3
@@ -153,13 +155,36 @@ def _turning(heights: list[float], images: list[ImageStack]) -> float | None:
     """Height at which the first place has risen above its minimum; None while none has."""
     if len(images) < 2:
         return None
-    shifts = np.array([image.frequency_shift[0] for image in images])
-    lowest, last = shifts.min(axis=0), shifts[-1]
     cantilever = images[-1].cantilever
-    rise = max(_RISE * cantilever.frequency / (2 * cantilever.stiffness), _NOISE_FACTOR * _noise(last))
-    place = int(np.argmax(last - lowest))
-    risen, before = float((last - lowest).flat[place]), float((shifts[-2] - lowest).flat[place])
-    if risen < rise:
+    rise = _RISE * cantilever.frequency / (2 * cantilever.stiffness)
+    return turning_height(np.array(heights), np.array([image.frequency_shift[0] for image in images]), rise)
+
+
+def turning_height(heights: np.ndarray, shifts: np.ndarray, rise: float) -> float | None:
+    """Find where the first place has risen above its minimum.
+
+    Parameters
+    ----------
+    heights
+        Å, shape (m,), falling.
+    shifts
+        Frequency shift in Hz, shape (m, ny, nx). Each image is smoothed by a pixel; the first and last lines and
+        pixels do not count.
+    rise
+        That counts, in Hz; more where the noise is higher.
+
+    Returns
+    -------
+    float or None
+        Å: between the last two heights, where the rise is taken as linear; None while nothing has risen so much.
+    """
+    noise = _NOISE_FACTOR * _SMOOTHED * max(_noise(image) for image in shifts)
+    smooth = np.array([ndimage.gaussian_filter(image, 1.0)[1:-1, 1:-1] for image in shifts])
+    lowest = smooth.min(axis=0)
+    place = int(np.argmax(smooth[-1] - lowest))
+    risen, before = float((smooth[-1] - lowest).flat[place]), float((smooth[-2] - lowest).flat[place])
+    enough = max(rise, noise)
+    if risen < enough:
         return None
-    # Between the last two images the rise is taken as linear.
-    return heights[-2] + (rise - before) / (risen - before) * (heights[-1] - heights[-2])
+    share = (enough - before) / (risen - before)
+    return float(heights[-2] + share * (heights[-1] - heights[-2]))

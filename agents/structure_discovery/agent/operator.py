@@ -12,7 +12,7 @@ from twinscope.errors import AcquisitionError, InterlockError, OutOfRangeError, 
 from twinscope.microscope import Microscope
 from twinscope.requests import CONSTANT_HEIGHT, ScanFrame, ScanRequest
 from twinscope.results import Scan
-from twinscope.state import TipState
+from twinscope.state import FEEDBACK_OFF, TipState
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,9 @@ class Operator:
     def withdraw(self) -> str | None:
         """Take the tip away if that is possible; return why it is not."""
         try:
-            self.scope.withdraw()
+            # Who stopped it may have done so already.
+            if self.scope.state().tip is not TipState.WITHDRAWN:
+                self.scope.withdraw()
         except TwinscopeError as exc:
             log.warning("the tip could not be withdrawn: %s", exc)
             return exc.message
@@ -128,7 +130,7 @@ class Operator:
         self._check_tip()
 
     def topograph(self, place: Place, z_mode: str, setpoint: float | None, line_time: float) -> np.ndarray:
-        """Height of the tip, in Å, with the z-controller on: shape (ny, nx)."""
+        """Height of the tip, in Å, with the z-controller on: shape (ny, nx). It is off in the end."""
         acquisition = self.scope.scan(
             frame=place.frame,
             pixels=place.pixels,
@@ -138,7 +140,10 @@ class Operator:
             setpoint=setpoint,
             on_lease_loss=_WHEN_LOST,
         )
-        return np.asarray(self._finished(acquisition)["z"].values, dtype=float) / ANGSTROM
+        heights = self._finished(acquisition)["z"].values
+        if self.scope.state().feedback != FEEDBACK_OFF:
+            self.scope.set_feedback(FEEDBACK_OFF)
+        return np.asarray(heights, dtype=float) / ANGSTROM
 
     def _finished(self, acquisition: Acquisition) -> Scan:
         scan = acquisition.result()

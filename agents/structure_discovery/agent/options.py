@@ -65,7 +65,7 @@ class DiscoveryOptions:
     coarse_line_time: float = 0.3
     first_slices: tuple[int, ...] = (2, 6)
     update_lines: int = 32
-    highest_frequency_shift: float = 40.0
+    highest_frequency_shift: float = 60.0
     refine: bool = True
 
     def __post_init__(self) -> None:

@@ -19,6 +19,8 @@ _SETPOINT = 5e-12
 _LEAST_CURRENT = 0.02
 # At constant height the tip stays this much (Å) above where the approach ends.
 _LIFT = 1.0
+# Things are longer in a topograph than their atoms, by so much (Å); the frequency shift at constant height is sharper.
+_TOPOGRAPH_HALO, _SHIFT_HALO = 6.0, 1.0
 # A molecule that has as much room around it (Å) as a frame is alone in its image.
 _ROOM = 10.0
 
@@ -104,7 +106,8 @@ def take_overview(operator: Operator, options: DiscoveryOptions) -> Overview:
             setpoint = _SETPOINT
         heights = operator.topograph(place, z_mode, setpoint, line_time)
         relief, unit = above_ground(without_tilt(heights), pitch), "Å"
-    sizes = SizeRange(options.shortest / ANGSTROM, options.longest / ANGSTROM)
+    halo = _SHIFT_HALO if z_mode == CONSTANT_HEIGHT else _TOPOGRAPH_HALO
+    sizes = SizeRange(options.shortest / ANGSTROM, options.longest / ANGSTROM, halo)
     inside = [region for region in find_regions(relief, x, y, sizes) if _is_inside(region, options)]
     overview = Overview(x, y, heights, relief, unit, z_mode, tuple(inside))
     log.info("%d things stand out, %d of them are molecules", len(inside), len(overview.molecules))

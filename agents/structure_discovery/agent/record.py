@@ -114,13 +114,13 @@ class MoleculeRecord:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, without the images."""
         framed, structure = self.framed, self.structure
-        return {
+        data = {
             "center": list(self.center),
             "region": asdict(self.region),
             "lowest_slice": None if framed is None else framed.lowest * ANGSTROM,
-            "turning": None if framed is None else _number(framed.turning * ANGSTROM),
+            "turning": None if framed is None else framed.turning * ANGSTROM,
             "approach": None if framed is None else framed.note,
-            "actions": [asdict(action) | {"doubt": _number(action.doubt)} for action in self.actions],
+            "actions": [asdict(action) for action in self.actions],
             "ended": self.ended,
             "note": self.note,
             "begin": self.begin,
@@ -131,6 +131,8 @@ class MoleculeRecord:
             "reason": None if self.refined is None else self.refined.reason,
             "structure": None if structure is None else _plain(structure),
         }
+        plain: dict[str, Any] = _finite(data)
+        return plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +178,7 @@ class DiscoveryRecord:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, without the images."""
         overview = self.overview
-        return {
+        data = {
             "instrument": self.instrument,
             "options": asdict(self.options),
             "z_mode": None if overview is None else overview.z_mode,
@@ -190,11 +192,17 @@ class DiscoveryRecord:
             "end": self.end,
             "instrument_time": self.instrument_time,
         }
+        plain: dict[str, Any] = _finite(data)
+        return plain
 
 
-def _number(value: float) -> float | None:
-    """None for what JSON has no number for."""
-    return float(value) if np.isfinite(value) else None
+def _finite(value: Any) -> Any:
+    """Return plain data with None for every number that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _plain(structure: Structure) -> dict[str, Any]:
@@ -202,7 +210,7 @@ def _plain(structure: Structure) -> dict[str, Any]:
         "symbols": list(structure.symbols),
         "positions": np.asarray(structure.positions).tolist(),
         "confidence": np.asarray(structure.confidence).tolist(),
-        "sigma": [[_number(value) for value in row] for row in np.asarray(structure.sigma)],
+        "sigma": np.asarray(structure.sigma).tolist(),
         "bonds": np.asarray(structure.bonds).tolist(),
         "bond_orders": np.asarray(structure.bond_orders).tolist(),
     }

@@ -27,8 +27,6 @@ _HIGHEST = 3.0
 # Middles of molecules that touch are at least this far apart (Å), each the top of a bulge; smoothing for the search, Å.
 _CLOSEST = 6.0
 _SMOOTHING = 1.7
-# The image of a thing is wider than its atoms, by so much (Å) along and across.
-_HALO = 6.0
 # How much of the ellipse with its moments one molecule fills.
 _FILLED = 0.86
 
@@ -67,10 +65,19 @@ class Region:
 
 @dataclass(frozen=True)
 class SizeRange:
-    """Lengths of molecules, in Å: shorter ones are dirt, longer ones several."""
+    """Sizes of things in a picture.
+
+    Attributes
+    ----------
+    smallest, largest
+        Lengths of molecules, in Å: what is shorter is dirt, what is longer several.
+    halo
+        By how much (Å) the image of a large thing is longer than its atoms; that of a small one by half of it.
+    """
 
     smallest: float
     largest: float
+    halo: float
 
 
 def find_regions(relief: np.ndarray, x: np.ndarray, y: np.ndarray, sizes: SizeRange) -> list[Region]:
@@ -114,7 +121,7 @@ def _standing_out(relief: np.ndarray) -> np.ndarray:
 def _parts(relief: np.ndarray, pixels: np.ndarray, pitch: float, sizes: SizeRange) -> Iterator[tuple[np.ndarray, bool]]:
     """Cut what is too long, or no ellipse, at its peaks; yield pixels (n, 2) and whether they stand alone."""
     extent, _, filled = _ellipse(pixels, pitch)
-    if extent[1] <= sizes.largest + _HALO and filled >= _FILLED:
+    if extent[1] <= sizes.largest + sizes.halo and filled >= _FILLED:
         yield pixels, True
         return
     peaks = _peaks(relief, pixels, pitch)
@@ -176,7 +183,7 @@ def _region(
     extent, angle, _ = _ellipse(pixels, pitch)
     height = float(relief[tuple(pixels.T)].max())
     cut = bool((pixels == 0).any() or (pixels == np.array(relief.shape) - 1).any())
-    fits = sizes.smallest <= extent[1] - _HALO / 2 and extent[1] <= sizes.largest + _HALO
+    fits = sizes.smallest <= extent[1] - sizes.halo / 2 and extent[1] <= sizes.largest + sizes.halo
     right = fits and height < _HIGHEST * usual and not cut
     kind = (MOLECULE if alone else NEIGHBOUR) if right else DIRT
     row, column = pixels.mean(axis=0)
