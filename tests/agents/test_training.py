@@ -161,6 +161,22 @@ def test_augmentation_leaves_something_to_see() -> None:
     assert noise.max() <= 0.15 / 2 * example.force_gradient.max() * 1.001
 
 
+def test_some_samples_get_imperfections_and_blanks_and_truth_stays() -> None:
+    example = Example.of(SOURCE.batch(0, 64))
+    spoil = jax.jit(lambda key: augmented(key, example, 0.0, 1.0, realism=0.5, cut_outs=0.0))
+    seen = spoil(jax.random.key(1))
+    changed = np.abs(np.asarray(seen.force_gradient - seen.example.force_gradient)).max((1, 2, 3)) > 1e-6
+    assert 0.2 < changed.mean() < 0.7
+    blank = augmented(jax.random.key(1), example, 0.0, 1.0, cut_outs=0.5)
+    np.testing.assert_array_equal(blank.example.maps, seen.example.maps)
+    differs = np.asarray(blank.force_gradient != blank.example.force_gradient)
+    # Small rectangles with the mean of their slice.
+    assert 0 < differs.mean() < 0.02
+    mean = np.asarray(blank.example.force_gradient).mean((2, 3), keepdims=True)
+    values = np.asarray(blank.force_gradient)[differs]
+    np.testing.assert_allclose(values, np.broadcast_to(mean, differs.shape)[differs], atol=1e-6)
+
+
 def test_data_are_made_ahead_and_in_order_and_errors_come_through() -> None:
     assert list(prefetched(lambda n: n * n, range(7))) == [n * n for n in range(7)]
 
@@ -173,7 +189,7 @@ def test_data_are_made_ahead_and_in_order_and_errors_come_through() -> None:
         list(prefetched(fail, range(5)))
 
 
-@pytest.mark.parametrize(("name", "value"), [("steps", 0), ("batch", -1), ("whole", 1.5)])
+@pytest.mark.parametrize(("name", "value"), [("steps", 0), ("batch", -1), ("whole", 1.5), ("realism", 1.1)])
 def test_options_that_make_no_sense_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=f"option {name} of the training is {value}"):
         replace(OPTIONS, **{name: value})

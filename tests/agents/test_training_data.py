@@ -21,10 +21,19 @@ from twinscope.agents.structure_discovery.training_data import (
     orientation,
     write_shards,
 )
+from twinscope.agents.structure_discovery.training_data.realism import (
+    coloured_line_noise,
+    line_hum,
+    realistic,
+    with_distortion,
+)
 from twinscope.errors import InvalidRequestError, StoreError
+from twinscope.kernels import COULOMB, ELEMENTS
 
 _LENGTH = 40
+_AXIS = ((np.arange(128) - 64) * 0.1).astype(np.float32)
 _maps_of = jax.jit(descriptor_maps)
+_distorted, _realistic = jax.jit(with_distortion), jax.jit(realistic)
 
 
 def _batch(count: int = 6) -> Batch:
@@ -56,17 +65,48 @@ def test_maps_are_those_of_the_reference(shared: Path) -> None:
             assert np.sqrt(np.mean((height - expected[2]) ** 2)) < 0.02
 
 
+def _filled(values: list[object]) -> np.ndarray:
+    array = np.asarray(values)
+    return np.pad(array, [(0, _LENGTH - len(array)), *[(0, 0)] * (array.ndim - 1)])
+
+
 @pytest.mark.parametrize("number", NUMBERS)
 def test_every_element_makes_maps(number: int) -> None:
-    axis = np.linspace(-3, 3, 25, dtype=np.float32)
+    numbers, charges = _filled([number]), _filled([0.5, 9.0])
     disks, spheres, height, field = np.asarray(
-        _maps_of(np.array([number, 0]), np.zeros((2, 3), np.float32), np.array([0.5, 9.0]), axis, axis)
+        _maps_of(numbers, np.zeros((_LENGTH, 3), np.float32), charges, _AXIS, _AXIS)
     )
-    assert disks[12, 12] == pytest.approx(1)
+    assert disks[64, 64] == pytest.approx(1)
     assert spheres.max() == pytest.approx(1.5)
-    assert 0.5 < height[12, 12] <= 2.0
+    assert 0.5 < height[64, 64] <= 2.0
     # The charge of an atom that is not there does not act: k q / z².
-    assert field[12, 12] == pytest.approx(14.4 * 0.5 / 16, rel=1e-3)
+    assert field[64, 64] == pytest.approx(COULOMB * 0.5 / 16, rel=1e-3)
+
+
+def test_height_map_is_that_of_a_fine_scan() -> None:
+    """A polar molecule with a heavy atom deep below: charges and sizes that are far apart."""
+    numbers, charges = [8, 1, 1, 35, 6], np.array([-0.8, 0.4, 0.4, -0.3, 0.3])
+    positions = np.array([[0, 0, 0], [0.76, 0.59, -0.2], [-0.76, 0.59, -0.4], [2.4, -1.5, -1.0], [-2.5, -2, -1.9]])
+    maps = _maps_of(
+        _filled(numbers), _filled(positions).astype(np.float32), _filled(charges).astype(np.float32), _AXIS, _AXIS
+    )
+    probe = ELEMENTS[7]
+    elements = [ELEMENTS[number - 1] for number in numbers]
+    top = max(z + element.radius for z, element in zip(positions[:, 2], elements, strict=True))
+    z = top + np.arange(3, -1.2, -0.005)
+    x, y = np.meshgrid(_AXIS[::8].astype(float), _AXIS[::8].astype(float))
+    force = np.zeros((len(z), *x.shape))
+    for place, charge, element in zip(positions, charges, elements, strict=True):
+        dz = z[:, None, None] - place[2]
+        r = np.sqrt((x - place[0]) ** 2 + (y - place[1]) ** 2 + dz**2)
+        depth, radius = np.sqrt(element.depth * probe.depth), element.radius + probe.radius
+        force += dz / r * (12 * depth / r * ((radius / r) ** 12 - (radius / r) ** 6) - 0.1 * COULOMB * charge / r**2)
+    repelled = force > 0.1
+    surface = np.where(repelled.any(0), z[repelled.argmax(0)], -np.inf)
+    found = np.asarray(maps[2])
+    # Both are measured from the highest point, which lies between the pixels that are compared.
+    lift = np.median((found[::8, ::8] - surface)[found[::8, ::8] > 0.2])
+    np.testing.assert_allclose(np.maximum(surface + lift, 0), found[::8, ::8], atol=0.008)
 
 
 def test_rotations_are_rotations_and_ranked_by_what_is_seen() -> None:
@@ -159,10 +199,6 @@ def test_slices_are_moved_by_whole_pixels() -> None:
     steps = moved[..., 0, 0]
     assert (moved == steps[..., None, None]).all()
     assert set(np.unique(steps)) <= {-(16.0 * dy + dx) for dy in (-2, -1, 1, 2) for dx in (-2, -1, 1, 2)}
-    drifted = np.asarray(augmentation.with_drift(jax.random.key(2), stacks, jnp.array([0.0, 4.0])) - stacks)
-    assert not drifted[0].any()
-    assert not drifted[1, 0].any()
-    assert drifted[1, -1].any()
 
 
 def test_planes_are_planes() -> None:
@@ -170,3 +206,41 @@ def test_planes_are_planes() -> None:
     added = np.asarray(augmentation.with_plane(jax.random.key(0), stacks, jnp.array([0.3])) - stacks)
     np.testing.assert_allclose(np.diff(added, 2, axis=-1), 0, atol=1e-5)
     assert 0 < np.ptp(added) < 0.3 * 1.5
+
+
+def test_drift_and_creep_move_a_ramp_but_not_its_mean() -> None:
+    lines, pixels = np.mgrid[:32, :32]
+    # Two of each sample: one rises along y, the other along x. Far from the edges, values tell where they come from.
+    stacks = jnp.asarray(np.broadcast_to(np.stack([lines, pixels])[:, None], (2, 4, 32, 32)), jnp.float32)
+    for drift, creep in ((2.0, 0.0), (0.0, 2.0)):
+        moved = np.asarray(_distorted(jax.random.key(3), stacks, jnp.full(2, drift), jnp.full(2, creep)) - stacks)
+        inside = moved[..., 4:-4, 4:-4]
+        assert 0.1 < np.abs(inside).max() <= 2.0
+        assert np.abs(inside.mean((1, 2, 3))).max() < 0.15
+        # Every slice creeps in the same way, but the sample drifts on from one to the next.
+        between_slices = np.ptp(inside, axis=1).max()
+        assert between_slices > 0.1 if drift else between_slices < 1e-4
+    still = _distorted(jax.random.key(3), stacks, jnp.zeros(2), jnp.zeros(2))
+    np.testing.assert_allclose(still, stacks, atol=1e-5)
+
+
+def test_coloured_noise_and_hum_of_lines() -> None:
+    shape = (2, 4, 32, 32)
+    noise = np.asarray(coloured_line_noise(jax.random.key(0), shape, jnp.array([0.0, 2.0])))
+    assert not noise[0].any()
+    assert noise[1].std() == pytest.approx(2, rel=1e-3)
+    # Flicker noise: a line is more like itself than like all others.
+    assert noise[1].std(-1).mean() < 0.8 * noise[1].std()
+    hum = np.asarray(line_hum(jax.random.key(1), shape, jnp.array([0.0, 1.0])))
+    assert not hum[0].any()
+    assert 0.5 < np.abs(hum[1]).max() <= 2.2
+    # Sines with no constant part.
+    assert abs(hum[1].mean()) < 0.1
+
+
+def test_realistic_stacks_are_finite_and_clean_without_strength() -> None:
+    stacks = jnp.asarray(np.random.default_rng(0).random((2, 4, 32, 32)), jnp.float32)
+    spoiled = np.asarray(_realistic(jax.random.key(5), stacks, jnp.array([0.0, 1.0])) - stacks)
+    np.testing.assert_allclose(spoiled[0], 0, atol=1e-6)
+    assert np.isfinite(spoiled).all()
+    assert spoiled[1].std() > 0.001
