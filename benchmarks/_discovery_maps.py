@@ -65,8 +65,8 @@ def report_robustness(bench: Bench) -> None:
     for what, recipe in _conditions().items():
         found = _scores(bench, imaged(molecules, recipe, bench.seed), NOISE, _SPHERES)
         times = {key: score.squared / nominal[key] for key, score in found.items()}
-        bench.add(f"squared error of the spheres, {what}", times, "times", _MOST_LOST_ELSEWHERE)
-    bench.report.notes.append("times: the squared error in the published conditions, each network's own")
+        bench.add(f"spheres, {what}: squared error as a multiple", times, "", _MOST_LOST_ELSEWHERE)
+    bench.report.notes.append("as a multiple: of the squared error in the published conditions, each network's own")
 
 
 def report_electrostatics(bench: Bench) -> None:
