@@ -142,7 +142,7 @@ def _offset(image: np.ndarray, place: Place) -> tuple[float, float] | None:
     middle = (np.array(image.shape) - 1) / 2
     inside = labels > 0
     nearest = int(np.argmin(np.where(inside, np.hypot(rows - middle[0], columns - middle[1]), np.inf)))
-    mine = labels == labels.flat[nearest]
+    mine = labels == labels.ravel()[nearest]
     pitch = place.width / image.shape[1]
     across = [
         (float(index[mine].min() + index[mine].max()) / 2 - half) * pitch

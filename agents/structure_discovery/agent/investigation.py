@@ -1,7 +1,7 @@
 """One molecule: the way down to it, and slice after slice until it is known."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,7 +47,9 @@ _CARBON = 6
 class Refiner(Protocol):
     """Fits a structure to a stack, such as :func:`~twinscope.agents.structure_discovery.refinement.refine`."""
 
-    def __call__(self, stack: ImageStack, structure: Structure, *, conditions: object) -> Refined:
+    def __call__(
+        self, stack: ImageStack, structure: Structure, *, conditions: Mapping[str, tuple[float, float]]
+    ) -> Refined:
         """Return what was found, beginning with the conditions of the prediction."""
 
 

@@ -41,7 +41,8 @@ class Recorder:
     @property
     def measured(self) -> np.ndarray:
         """Which lines were measured, shape (nz, ny)."""
-        return np.isfinite(self._values).all(axis=-1)
+        lines: np.ndarray = np.isfinite(self._values).all(axis=-1)
+        return lines
 
     @property
     def empty(self) -> bool:
