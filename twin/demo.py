@@ -1,4 +1,4 @@
-"""The demonstration: a server in its own process, a client that scans a molecule with it, and a picture."""
+"""The demonstration: a server in its own process, a client that scans a molecule, an agent that tells what it is."""
 
 import contextlib
 import os
@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from twinscope.errors import ConfigurationError
-from twinscope.microscope import connect
+from twinscope.errors import ConfigurationError, MissingPackageError
+from twinscope.microscope import Microscope, connect
 from twinscope.plotting import save_picture
 from twinscope.requests import ScanFrame
 
@@ -22,6 +22,7 @@ from twinscope.requests import ScanFrame
 _HEIGHTS = np.linspace(450, 360, 10) * 1e-12
 _PIXELS = (128, 128)
 _SIZE = (2e-9, 2e-9)
+_SEARCHED = (3e-9, 3e-9)
 _START_TIMEOUT = 30.0
 
 
@@ -76,6 +77,8 @@ def run(molecule: str, output: Path, size: tuple[float, float] | None = None) ->
                         stack = acquisition.result()
                     with clock("withdraw the tip"):
                         scope.withdraw()
+                with clock("find out what it is"):
+                    report = _discover(scope, output)
             with clock("draw the picture"):
                 picture = save_picture(stack, output / f"{Path(molecule).stem}.png")
         finally:
@@ -87,7 +90,22 @@ def run(molecule: str, output: Path, size: tuple[float, float] | None = None) ->
         print(f"  {part:<30} {seconds:7.2f} s")
     print(f"data     {acquisition.file}")
     print(f"picture  {picture.resolve()}")
+    print(f"report   {report}")
     return code
+
+
+def _discover(scope: Microscope, output: Path) -> str:
+    """Let an agent find the molecule and tell what it is; returns where its report is, or why there is none."""
+    try:
+        from twinscope.agents.structure_discovery import DiscoveryOptions, Predictor, refine, run_discovery
+    except MissingPackageError as exc:
+        return f"none: {exc}"
+    folder = output / f"discovery-{time.strftime('%Y%m%d-%H%M%S')}"
+    record = run_discovery(scope, Predictor.shipped(), DiscoveryOptions(size=_SEARCHED), folder, refiner=refine)
+    for molecule in record.molecules:
+        structure = molecule.structure
+        print(f"the agent sees {0 if structure is None else len(structure)} atoms: {molecule.note or molecule.ended}")
+    return str((folder / "report.html").resolve())
 
 
 def _start_server(molecule: str, output: Path) -> tuple["subprocess.Popen[str]", str]:

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twinscope._optional import import_optional
 from twinscope.cli.options import FAILED, AddCommand, add_control_options, connect, numbers, size
 
 if TYPE_CHECKING:
@@ -15,15 +14,10 @@ if TYPE_CHECKING:
 
 def discover(options: argparse.Namespace) -> int:
     """Find molecules on the surface, measure each until its structure is known, and write a report."""
-    for package in ("jax", "flax", "sklearn", "matplotlib"):
-        import_optional(package, "agents", "structure discovery")
     from twinscope import _jax_setup
 
     _jax_setup.keep_compiled_code()
-    from twinscope.agents.structure_discovery.agent import DiscoveryOptions
-    from twinscope.agents.structure_discovery.agent.running import run_discovery
-    from twinscope.agents.structure_discovery.predictor import Predictor
-    from twinscope.agents.structure_discovery.refinement import refine
+    from twinscope.agents.structure_discovery import DiscoveryOptions, Predictor, refine, run_discovery
 
     predictor = Predictor.shipped() if options.weights is None else Predictor.from_file(options.weights)
     asked = DiscoveryOptions(
