@@ -226,12 +226,12 @@ def test_drift_and_creep_move_a_ramp_but_not_its_mean() -> None:
 
 def test_coloured_noise_and_hum_of_lines() -> None:
     shape = (2, 4, 32, 32)
-    noise = np.asarray(coloured_line_noise(jax.random.key(0), shape, jnp.array([0.0, 2.0])))
+    both = jax.jit(lambda key, size: (coloured_line_noise(key, shape, 2 * size), line_hum(key, shape, size)))
+    noise, hum = map(np.asarray, both(jax.random.key(0), jnp.array([0.0, 1.0])))
     assert not noise[0].any()
     assert noise[1].std() == pytest.approx(2, rel=1e-3)
     # Flicker noise: a line is more like itself than like all others.
     assert noise[1].std(-1).mean() < 0.8 * noise[1].std()
-    hum = np.asarray(line_hum(jax.random.key(1), shape, jnp.array([0.0, 1.0])))
     assert not hum[0].any()
     assert 0.5 < np.abs(hum[1]).max() <= 2.2
     # Sines with no constant part.

@@ -148,8 +148,8 @@ def _cut(key: jax.Array, stacks: jax.Array, share: float) -> jax.Array:
         return stacks
     which, where = jax.random.split(key)
     chosen = jax.random.bernoulli(which, share, (len(stacks), 1, 1, 1))
-    mean = stacks.mean((2, 3), keepdims=True)
-    return jnp.where(chosen, mean + with_cut_outs(where, stacks - mean), stacks)
+    blank = with_cut_outs(where, jnp.ones_like(stacks)) == 0
+    return jnp.where(chosen & blank, stacks.mean((2, 3), keepdims=True), stacks)
 
 
 def _measured(key: jax.Array, shape: tuple[int, int, int], whole: float) -> jax.Array:
