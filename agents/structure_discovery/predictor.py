@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from twinscope.agents.structure_discovery.graph import connected, find_atoms
+from twinscope.agents.structure_discovery.graph import find_atoms
+from twinscope.agents.structure_discovery.graph.graph_refiner import GraphRefiner
 from twinscope.agents.structure_discovery.networks.discovery import (
     CONDITION_OFFSETS,
     CONDITION_SCALES,
@@ -24,6 +25,9 @@ from twinscope.agents.structure_discovery.networks.saved import Card, load_netwo
 from twinscope.agents.structure_discovery.prediction import CONDITIONS, DESCRIPTORS, DescriptorMap, Prediction
 from twinscope.agents.structure_discovery.resampling import resampled
 from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID, ImageStack
+
+# Å: standard deviation of the positions of peaks along each axis, on molecules that were not trained with.
+_POSITION_ERROR = 0.08
 
 SHIPPED = "discovery.npz"
 """Name of the weights that come with the package, in its folder ``weights``."""
@@ -43,6 +47,7 @@ class Predictor:
     def __init__(self, network: DiscoveryNetwork, card: Card) -> None:
         self.card = card
         self._graph, self._weights = nnx.split(network, nnx.Param)
+        self._refiner = GraphRefiner.shipped()
 
     @classmethod
     def shipped(cls) -> Self:
@@ -122,7 +127,7 @@ class Predictor:
             depths=np.array(DEPTHS),
             occupancy_x=x,
             occupancy_y=y,
-            structure=connected(peaks),
+            structure=self._refiner.refine(peaks, error=_POSITION_ERROR),
             conditions=told,
             network=self.card.name,
             notes=stack.notes,
