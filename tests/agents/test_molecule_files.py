@@ -55,6 +55,13 @@ def test_atoms_and_charges_are_taken_from_xyz_files(tmp_path, text):
     assert orders == {(0, 1): 2, (1, 2): 1, (1, 3): 1}
 
 
+def test_very_small_coordinates_are_read(tmp_path):
+    """Written with an exponent, RDKit would not take them."""
+    (tmp_path / "one.xyz").write_text("3\n\nO 0.00001 0 0.117 -0.8\nH 0 0.757 -0.469 0.4\nH 0 -0.757 -0.469 0.4\n")
+    (molecule,) = from_folder(tmp_path)
+    assert molecule.smiles == "O"
+
+
 def test_charges_that_are_missing_come_from_the_model(tmp_path):
     (tmp_path / "one.xyz").write_text(xyz(4))
     (gasteiger,) = from_folder(tmp_path)

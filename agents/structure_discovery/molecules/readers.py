@@ -52,8 +52,12 @@ def _with_charges(mol: Chem.Mol | None, charges: Charges, number: int) -> Molecu
 
 def _from_atoms(atoms: Atoms, charges: Charges) -> Molecule:
     """Find the bonds (Kim and Kim, Bull. Korean Chem. Soc. 36, 1769 (2015)), and charges where there are none."""
-    lines = [f"{symbol} {x} {y} {z}" for symbol, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)]
+    # RDKit reads no exponents.
+    rows = zip(atoms.symbols, atoms.positions, strict=True)
+    lines = [f"{symbol} {x:.6f} {y:.6f} {z:.6f}" for symbol, (x, y, z) in rows]
     mol = Chem.MolFromXYZBlock("\n".join([str(len(lines)), "", *lines]))
+    if mol is None:
+        raise InvalidRequestError("its atoms cannot be read by RDKit: expected symbols or numbers and x, y, z in Å")
     net = 0 if atoms.charges is None else round(float(atoms.charges.sum()))
     try:
         rdDetermineBonds.DetermineConnectivity(mol)
