@@ -178,10 +178,9 @@ def report(scores: Sequence[Score], arguments: argparse.Namespace) -> None:
             table.notes.append(f"{name}: {sum(pooled)} of {len(pooled)} found")
     table.notes.append(f"seen where none is: {sum(score.false for score in scores)}")
     times = Figure(tuple(score.time for score in scores), "s")
-    areas = Figure(tuple(score.area for score in scores), "nm²")
-    raster = scores[0].raster_time, scores[0].raster_area
-    table.add("instrument time", times, peer=("raster of everything", Figure((raster[0],), "s")))
-    table.add("scanned area, all slices", areas, peer=("raster of everything", Figure((raster[1],), "nm²")))
+    shares = Figure(tuple(score.area / score.raster_area for score in scores), "times")
+    table.add("instrument time", times, peer=("raster of everything", Figure((scores[0].raster_time,), "s")))
+    table.add("scanned area, all slices, as a part of a raster's", shares)
     spread = np.percentile(times.values, [10, 90])
     table.notes.append(f"instrument time, 10 % to 90 %: {spread[0]:.0f} to {spread[1]:.0f} s")
     solved = sum(score.solved for score in scores)
