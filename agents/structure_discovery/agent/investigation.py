@@ -16,6 +16,7 @@ from twinscope.agents.structure_discovery.agent.record import (
     COMPLETE,
     CONFIDENT,
     OUT_OF_BUDGET,
+    SATURATED,
     Action,
     MoleculeRecord,
 )
@@ -42,6 +43,8 @@ _PROBE_RADIUS = 1.661
 # The network's own opinion of the height counts when it is this sure, and this far off, in Å.
 _SURE, _FAR_OFF = 0.15, 0.3
 _CARBON = 6
+# A measurement that is expected to remove less than this part of the doubt is not made.
+_WORTH_WHILE = 0.005
 
 
 class Refiner(Protocol):
@@ -185,6 +188,8 @@ class Investigation:
             chosen = best_candidate(recorder, prediction, self._predictor, layers, self._seconds(1))
             if chosen is None:
                 return COMPLETE
+            if chosen.gain < _WORTH_WHILE * doubt(prediction):
+                return SATURATED
             if chosen.seconds > self._left:
                 return OUT_OF_BUDGET
             prediction = self._measure(recorder, chosen)

@@ -95,8 +95,7 @@ def best_candidate(
     for layer, rows in _choices(recorder, prediction):
         if layer in allowed:
             then = doubt(predictor.predict(_imagined(stack, layer, rows))) if np.isfinite(now) else np.nan
-            lines = int((~recorder.measured[layer, slice(*rows)]).sum())
-            found.append(Candidate(layer, rows, now - then, lines * seconds_per_line))
+            found.append(Candidate(layer, rows, now - then, (rows[1] - rows[0]) * seconds_per_line))
     if not found:
         return None
     if not np.isfinite(now):
@@ -106,15 +105,15 @@ def best_candidate(
 
 
 def _choices(recorder: Recorder, prediction: Prediction) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Slices that are not complete: whole, and the band of lines that holds most of the doubt."""
+    """Yield what is missing of each slice: runs of lines, and of a slice without any the band that holds the doubt."""
     band = _band(prediction)
     for layer, lines in enumerate(recorder.measured):
         missing = np.flatnonzero(~lines)
-        if len(missing):
-            yield layer, (int(missing[0]), int(missing[-1]) + 1)
-            inside = missing[(missing >= band[0]) & (missing < band[1])]
-            if 0 < len(inside) < len(missing):
-                yield layer, (int(inside[0]), int(inside[-1]) + 1)
+        for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1):
+            if len(run):
+                yield layer, (int(run[0]), int(run[-1]) + 1)
+        if len(missing) == len(lines) and band[1] - band[0] < len(lines):
+            yield layer, band
 
 
 def _band(prediction: Prediction) -> tuple[int, int]:

@@ -19,6 +19,9 @@ from twinscope.agents.structure_discovery.structure import Structure
 CONFIDENT = "confident"
 """The network is sure enough, and further data did not change the structure."""
 
+SATURATED = "saturated"
+"""No measurement is expected to tell much more."""
+
 COMPLETE = "complete"
 """Everything that limits and interlocks allow was measured."""
 
@@ -73,7 +76,7 @@ class MoleculeRecord:
     actions
         Measurements in their order.
     ended
-        :data:`CONFIDENT`, :data:`COMPLETE`, :data:`OUT_OF_BUDGET`, or the code of an error.
+        :data:`CONFIDENT`, :data:`SATURATED`, :data:`COMPLETE`, :data:`OUT_OF_BUDGET`, or the code of an error.
     note
         For people: how it ended, and what was lost.
     begin, end
