@@ -137,8 +137,9 @@ def _offset(image: np.ndarray, place: Place) -> tuple[float, float] | None:
     attraction = np.median(border) - ndimage.gaussian_filter(image, 1.0)
     if attraction.max() < max(_NOISE_FACTOR * _noise(image), 0.05):
         return None
-    labels, _ = ndimage.label(attraction > 0.5 * attraction.max())
-    rows, columns = np.indices(image.shape)
+    labels = np.asarray(ndimage.label(attraction > 0.5 * attraction.max())[0])
+    indices = np.indices(image.shape)
+    rows, columns = indices[0], indices[1]
     middle = (np.array(image.shape) - 1) / 2
     inside = labels > 0
     nearest = int(np.argmin(np.where(inside, np.hypot(rows - middle[0], columns - middle[1]), np.inf)))

@@ -24,7 +24,7 @@ from twinscope.agents.structure_discovery.agent.recorder import Recorder
 from twinscope.agents.structure_discovery.agent.segmentation import Region
 from twinscope.agents.structure_discovery.graph.matching import compare
 from twinscope.agents.structure_discovery.prediction import Prediction
-from twinscope.agents.structure_discovery.refinement.refined import Refined
+from twinscope.agents.structure_discovery.refinement import Refined
 from twinscope.agents.structure_discovery.stack import ImageStack, StackGrid
 from twinscope.agents.structure_discovery.structure import Structure
 from twinscope.errors import AcquisitionError

@@ -12,7 +12,7 @@ from twinscope.agents.structure_discovery.agent.options import DiscoveryOptions
 from twinscope.agents.structure_discovery.agent.overview import Overview
 from twinscope.agents.structure_discovery.agent.segmentation import Region
 from twinscope.agents.structure_discovery.prediction import Prediction
-from twinscope.agents.structure_discovery.refinement.refined import Refined
+from twinscope.agents.structure_discovery.refinement import Refined
 from twinscope.agents.structure_discovery.stack import ImageStack
 from twinscope.agents.structure_discovery.structure import Structure
 

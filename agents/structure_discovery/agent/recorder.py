@@ -41,8 +41,7 @@ class Recorder:
     @property
     def measured(self) -> np.ndarray:
         """Which lines were measured, shape (nz, ny)."""
-        lines: np.ndarray = np.isfinite(self._values).all(axis=-1)
-        return lines
+        return np.asarray(np.isfinite(self._values).all(axis=-1))
 
     @property
     def empty(self) -> bool:

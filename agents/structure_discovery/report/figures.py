@@ -9,7 +9,7 @@ from twinscope.agents.structure_discovery.agent.operator import ANGSTROM
 from twinscope.agents.structure_discovery.agent.overview import Overview
 from twinscope.agents.structure_discovery.agent.record import DiscoveryRecord, MoleculeRecord
 from twinscope.agents.structure_discovery.prediction import DescriptorMap, Prediction
-from twinscope.agents.structure_discovery.refinement.refined import Refined
+from twinscope.agents.structure_discovery.refinement import Refined
 from twinscope.agents.structure_discovery.stack import ImageStack
 from twinscope.agents.structure_discovery.structure import Structure
 
