@@ -19,7 +19,7 @@ NUMBERS = np.repeat([6, 1], 6)
 HEIGHT, STIFFNESS = 3.4, 0.21
 SENSOR = Cantilever(amplitude=1.0)
 USUAL = Tip(rest=(0.0, 0.0, 4.0), charges=((-0.1, 0.0),))
-OPTIONS = RefinementOptions(margin=2.0, change_atoms=False)
+OPTIONS = RefinementOptions(margin=2.0, rounds=6, change_atoms=False)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,18 @@ def test_elements_stay_likely(refined):
     chosen = refined.structure.probabilities[np.arange(12), np.where(NUMBERS == 1, 0, 1)]
     np.testing.assert_allclose(refined.structure.probabilities.sum(axis=1), 1)
     assert (chosen > 0.5).all()
+
+
+def test_a_wrong_element_is_exchanged(stack):
+    numbers = NUMBERS.copy()
+    numbers[1] = 7
+    given = Structure.known(numbers, BENZENE)
+    doubtful = 0.6 * given.probabilities + 0.4 * Structure.known(NUMBERS, BENZENE).probabilities
+    options = replace(OPTIONS, rounds=2, change_atoms=True)
+    conditions = {"height": (HEIGHT, 0.1)}
+    found = refine(stack, replace(given, probabilities=doubtful), tip=USUAL, conditions=conditions, options=options)
+    np.testing.assert_array_equal(found.structure.numbers, NUMBERS)
+    assert any("atom 1 becomes element 6" in step.action for step in found.history)
 
 
 def test_another_molecule_is_not_believed(stack):

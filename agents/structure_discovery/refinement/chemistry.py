@@ -21,6 +21,8 @@ _CHARGES = {
     15: (0.10, 0.15), 16: (-0.10, 0.12), 17: (-0.08, 0.06), 35: (-0.05, 0.06),
 }  # fmt: skip
 _UNKNOWN_CHARGE = (0.0, 0.2)
+# Neighbours that an atom has at most without a charge.
+_VALENCES = {1: 1, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 4, 16: 2, 17: 1, 35: 1}
 _UNKNOWN_RADIUS = 1.2
 
 
@@ -61,3 +63,26 @@ def find_bonds(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
             bonds.append((i, j))
             free[[i, j]] -= 1
     return np.array(sorted(bonds), dtype=int).reshape(-1, 2)
+
+
+def free_valences(numbers: np.ndarray, bonds: np.ndarray) -> np.ndarray:
+    """Count the neighbours that each atom may have besides those in `bonds`, shape (n,)."""
+    most = np.array([_VALENCES.get(int(number), 0) for number in numbers], dtype=int)
+    return most - np.bincount(bonds.ravel(), minlength=len(numbers))
+
+
+def crowding(number: int, position: np.ndarray, numbers: np.ndarray, positions: np.ndarray) -> int:
+    """Count the neighbours that an element at a place has beyond those that it may have; -1 for an atom with none.
+
+    Parameters
+    ----------
+    number, position
+        Of the atom.
+    numbers, positions
+        Of the others, shapes (n,) and (n, 3), in Å.
+    """
+    reach = _LONGEST_BOND * (radius(number) + np.array([radius(one) for one in numbers]))
+    # Hydrogens are no neighbours of each other, however near they are.
+    near = (np.linalg.norm(positions - position, axis=1) < reach) & ~((numbers == 1) & (number == 1))
+    count = int(np.count_nonzero(near))
+    return max(count - _VALENCES.get(int(number), count), 0) if count else -1

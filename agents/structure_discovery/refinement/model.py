@@ -12,6 +12,8 @@ from twinscope.kernels import Atoms, PairSites, Sensitivity, Tip, relax_columns,
 
 # Where the probe moves this many times farther than the tip it is about to snap: there no derivative tells anything.
 _LONGEST_LEVER = 4.0
+# Columns are filled up to a multiple of this, so that molecules of similar size share one compilation.
+_COLUMNS = 256
 # The softest spring that is tried, in N/m.
 _SOFTEST = 0.03
 
@@ -92,12 +94,16 @@ class Model:
         atoms = atoms_of(parameters, layout, self.numbers)
         below = matter(self.places, parameters[layout.hidden_matter], tip)
         heights = (measurement.levels + parameters[layout.tip][0] + _hang(tip)).astype(np.float32)
-        columns = relax_columns(atoms, tip, measurement.points.astype(np.float32), heights, below)
-        force = np.asarray(columns.force_z, dtype=float)
-        bad = ~np.asarray(columns.converged) | np.asarray(columns.snapped) | ~np.isfinite(force)
+        points = self._anchors(tip)
+        count = len(points)
+        filled = np.pad(points, ((0, -count % _COLUMNS), (0, 0)), mode="edge")
+        columns = relax_columns(atoms, tip, filled, heights, below)
+        force = np.asarray(columns.force_z, dtype=float)[:, :count]
+        settled = np.asarray(columns.converged) & ~np.asarray(columns.snapped)
+        bad = ~settled[:, :count] | ~np.isfinite(force)
         values = measurement.weights @ np.where(bad, 0, force) + parameters[layout.offsets][:, None]
         valid = ~self._touched(bad)
-        return Simulated(values, valid, atoms, tip, below, heights, np.asarray(columns.displacement))
+        return Simulated(values, valid, atoms, tip, below, heights, np.asarray(columns.displacement)[:, :count])
 
     def differentiate(self, simulated: Simulated) -> Derivatives:
         """Differentiate a simulation with respect to all parameters."""
@@ -106,7 +112,7 @@ class Model:
         found = sensitivity(
             simulated.atoms,
             simulated.tip,
-            measurement.points.astype(np.float32),
+            self._anchors(simulated.tip),
             simulated.heights,
             moved,
             simulated.hidden,
@@ -122,6 +128,15 @@ class Model:
         wild = (np.abs(found.lever) > _LONGEST_LEVER).any(axis=0) | ~np.isfinite(found.lever).all(axis=0)
         valid = simulated.valid & ~self._touched(wild)
         return Derivatives(np.where(valid, rows, 0), valid, found.probe, found.lever)
+
+    def _anchors(self, tip: Tip) -> np.ndarray:
+        """Where the tip is, in Å, shape (n, 2), when the probe at rest is above the pixels.
+
+        Where the tip itself was is another origin of the images, and cannot be told; this one shows atoms where they
+        are, as training data do.
+        """
+        x0, y0, _ = tip.rest
+        return (self.measurement.points - [x0, y0]).astype(np.float32)
 
     def _touched(self, bad: np.ndarray) -> np.ndarray:
         """Tell which force gradients use any of the forces (levels, n) that are marked."""
@@ -144,9 +159,9 @@ def _of_tip(found: Sensitivity, tip: Tip) -> np.ndarray:
             found.anchor[2],
             found.stiffness[0] + found.stiffness[1],
             inner,
-            # The anchor comes down as the probe swings up, so that the height of the probe stays.
-            found.rest[0] - x0 / _hang(tip) * found.anchor[2],
-            found.rest[1] - y0 / _hang(tip) * found.anchor[2],
+            # The anchor comes down and aside as the probe swings up, so that the probe stays.
+            found.rest[0] - found.anchor[0] - x0 / _hang(tip) * found.anchor[2],
+            found.rest[1] - found.anchor[1] - y0 / _hang(tip) * found.anchor[2],
             (outer + lower - 2 * inner) / (2 * arm**2),
         ]
     )

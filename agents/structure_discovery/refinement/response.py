@@ -6,7 +6,9 @@ import numpy as np
 
 from twinscope.kernels import Atoms, PairSites, Tip, lennard_jones_coefficients
 
+# Sites and columns that are computed together, so that all molecules share one compilation.
 _BUCKET = 16
+_COLUMNS = 256
 # What fills a list of sites up stands here, in Å.
 _NOWHERE = (0.0, 0.0, -1000.0)
 
@@ -38,7 +40,18 @@ def response(sites: PairSites, probe: np.ndarray, lever: np.ndarray, weights: np
     weights
         From forces in eV/Å to force gradients in N/m, shape (nz, levels).
     """
-    return np.asarray(_response(sites, probe, lever, weights.astype(np.float32)))
+    count = probe.shape[-1]
+    filled = ((0, 0), (0, 0), (0, -count % _COLUMNS))
+    columns = [np.pad(values, filled, mode="edge") for values in (probe, lever)]
+    blocks = [
+        _response(
+            jax.tree.map(lambda values, start=start: values[start : start + _BUCKET], sites),
+            *columns,
+            weights.astype(np.float32),
+        )
+        for start in range(0, len(sites.positions), _BUCKET)
+    ]
+    return np.concatenate(blocks)[..., :count] if blocks else np.zeros((0, len(weights), count), np.float32)
 
 
 @jax.jit

@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from twinscope.agents.structure_discovery.refinement.changes import proposals
+from twinscope.agents.structure_discovery.refinement.beliefs import Beliefs
+from twinscope.agents.structure_discovery.refinement.changes import replacements
 from twinscope.agents.structure_discovery.refinement.chemistry import find_bonds
+from twinscope.agents.structure_discovery.refinement.choice import element_probabilities
+from twinscope.agents.structure_discovery.refinement.effects import effects_of
 from twinscope.agents.structure_discovery.refinement.options import RefinementOptions
 from twinscope.agents.structure_discovery.refinement.parameters import TIP
 from twinscope.agents.structure_discovery.refinement.refined import Refined, Step
@@ -18,7 +21,8 @@ _TOLERATED = 1.5
 _FEWEST_VALID = 0.7
 # A condition farther from what was told than this many standard deviations is not believed.
 _FARTHEST = 4.0
-_DOUBT = 1e-3
+# An element less likely than the first is uncertain, and one less likely than the second is not believed.
+_SURE, _UNLIKELY = 0.9, 0.05
 _MOST_CORRELATED = 0.9
 
 
@@ -54,24 +58,30 @@ def verdict(problem: Problem, state: State, options: RefinementOptions) -> tuple
     if not ratio < _TOLERATED:
         return False, f"{told}: atoms are missing or wrong, or another minimum was found"
     layout, priors = problem.model.layout, problem.priors
-    away = np.abs((state.parameters - priors.mean) / priors.sigma)[layout.tip]
+    parameters = state.parameters.copy()
+    # Heights are told from the highest atom, which may be another one now.
+    parameters[layout.tip.start] -= parameters[layout.positions].reshape(-1, 3)[:, 2].max()
+    away = np.abs((parameters - priors.mean) / priors.sigma)[layout.tip]
     if away.max() > _FARTHEST:
         return False, f"{TIP[int(away.argmax())]} is {away.max():.0f} standard deviations from what was told"
     return True, told
 
 
 def refined_of(
-    problem: Problem, state: State, probabilities: np.ndarray, options: RefinementOptions, history: tuple[Step, ...]
+    problem: Problem, state: State, beliefs: Beliefs, options: RefinementOptions, history: tuple[Step, ...]
 ) -> Refined:
     """Put together what is told about a fit."""
     measurement, simulated = problem.model.measurement, state.simulated
     # The errors of a model are alike in neighbouring pixels: what seems many measurements are few.
     weighting = Weighting.of(measurement, simulated.values, simulated.valid, _MOST_CORRELATED)
     normal = replace(problem, weighting=weighting).normal(state)
-    believable, reason = verdict(problem, state, options)
+    effects = effects_of(replace(problem, weighting=weighting), state, normal, replacements(problem, state))
+    positions = state.parameters[problem.model.layout.positions].reshape(-1, 3)
+    probabilities = element_probabilities(effects, problem.model.numbers, positions, beliefs)
+    believable, reason = _judged(*verdict(problem, state, options), probabilities, problem.model.numbers)
     shape = measurement.values.shape
     return Refined(
-        _structure(problem, state, normal, _weighed(problem, state, normal, probabilities)),
+        _structure(problem, state, normal, probabilities),
         _conditions(problem, state, normal),
         state.simulated.tip,
         measurement.slices,
@@ -130,16 +140,13 @@ def _conditions(problem: Problem, state: State, normal: Normal) -> dict[str, tup
     return {name: (float(value), float(width)) for name, value, width in zip(TIP, values, sigma, strict=True)}
 
 
-def _weighed(problem: Problem, state: State, normal: Normal, probabilities: np.ndarray) -> np.ndarray:
-    """Weigh the probabilities of the elements, shape (n, elements), with how well each explains the stack."""
-    gains = np.full(probabilities.shape, -np.inf)
-    for atom, number in enumerate(problem.model.numbers):
-        gains[atom, [n == number for n in NUMBERS]] = 0
-    for change in proposals(problem, state, normal):
-        if change.kind == "replace":
-            gains[change.atom, NUMBERS.index(change.number)] = change.gain
-    # What was never seen keeps what was told about it.
-    judged = np.isfinite(gains).all(axis=1, keepdims=True)
-    gains = np.minimum(np.where(judged, gains, 0), 0)
-    weighed = np.maximum(probabilities, _DOUBT) * np.exp(gains / 2)
-    return weighed / weighed.sum(axis=1, keepdims=True)
+def _judged(believable: bool, reason: str, probabilities: np.ndarray, numbers: np.ndarray) -> tuple[bool, str]:
+    """Add to a verdict what is to be thought of the elements (n,) with their probabilities (n, len(NUMBERS))."""
+    known = np.isin(numbers, NUMBERS)
+    chosen = probabilities[known, [NUMBERS.index(int(number)) for number in numbers[known]]]
+    unsure, unlikely = np.count_nonzero(chosen < _SURE), np.count_nonzero(chosen < _UNLIKELY)
+    if unlikely:
+        return False, f"{reason}; {unlikely} of {len(numbers)} atoms are rather other elements"
+    if unsure:
+        return believable, f"{reason}; the elements of {unsure} of {len(numbers)} atoms are uncertain"
+    return believable, reason
