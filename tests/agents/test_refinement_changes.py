@@ -63,6 +63,11 @@ def test_one_atom_becomes_one_element():
     assert best_together(rivals, np.zeros(2), 4) == [1]
 
 
+def test_atoms_are_left_out_one_at_a_time():
+    both = effects([Change("remove", atom, 0, HERE) for atom in range(2)], [[1, 0], [0, 2]], np.array([1.0, 2.0]))
+    assert best_together(both, np.zeros(2), 4) == [1]
+
+
 def test_probabilities_are_those_of_the_likelihoods():
     numbers = np.array([6, 6])
     beliefs = believing(numbers)

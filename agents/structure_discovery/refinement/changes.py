@@ -54,7 +54,9 @@ class Change:
         return self if self.atom < 0 else replace(self, position=self.position + moves[self.atom])
 
     def excludes(self, other: "Change") -> bool:
-        """Tell whether only one of both can be made."""
+        """Tell whether only one of both can be made. Atoms are left out one at a time, so that some always stay."""
+        if self.kind == other.kind == "remove":
+            return True
         if self.kind == other.kind == "add":
             return bool(np.linalg.norm(self.position - other.position) < _APART)
         return self.atom == other.atom

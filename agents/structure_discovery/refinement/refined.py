@@ -35,9 +35,10 @@ class Refined:
     residual, noise, contrast
         Root mean square of what is left, standard deviation of the noise, and of the image, in N/m, shape (m,).
     believable
-        Whether the simulation explains the stack down to its noise and the error that a model may have.
+        Whether the simulation explains the stack down to its noise and the error that a model may have, and no atom is
+        far likelier another element.
     reason
-        Why, for people.
+        Why, for people; and how many atoms may be other elements, as far as is to be seen.
     x, y
         Å, shapes (nx,) and (ny,): the pixels that were compared.
     simulated, measured
