@@ -96,7 +96,10 @@ def run(molecule: str, output: Path, size: tuple[float, float] | None = None) ->
 
 def _discover(scope: Microscope, output: Path) -> str:
     """Let an agent find the molecule and tell what it is; returns where its report is, or why there is none."""
+    from twinscope import _jax_setup
+
     try:
+        _jax_setup.keep_compiled_code()
         from twinscope.agents.structure_discovery import DiscoveryOptions, Predictor, refine, run_discovery
     except MissingPackageError as exc:
         return f"none: {exc}"
@@ -105,6 +108,8 @@ def _discover(scope: Microscope, output: Path) -> str:
     for molecule in record.molecules:
         structure = molecule.structure
         print(f"the agent sees {0 if structure is None else len(structure)} atoms: {molecule.note or molecule.ended}")
+    if record.note:
+        print(f"the agent ended: {record.note}")
     return str((folder / "report.html").resolve())
 
 

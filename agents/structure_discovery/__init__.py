@@ -34,6 +34,9 @@ _PACKAGES = ("jax", "flax", "sklearn")
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_optional("platformdirs", "agents", "structure discovery")
+    # Before JAX is: it sets how JAX behaves.
+    importlib.import_module("twinscope._jax_setup")
     for package in _PACKAGES:
         import_optional(package, "agents", "structure discovery")
     return getattr(importlib.import_module(f"{_HERE}.{_NAMES[name]}"), name)

@@ -44,6 +44,7 @@ _SEARCH_HEIGHTS = np.arange(1.8, -1.3, -0.25, dtype=np.float32)
 _REFINEMENTS = 3
 _FIELD_HEIGHT = 4.0  # Å above the highest atom.
 _FIELD_GROWN, _FIELD_DEPTH = 1.0, 2.0  # Å: of the spheres outside of which the field is set to zero.
+_BUCKET = 8  # Lists of atoms are filled up to a multiple of it, so that few lengths are compiled.
 _FAR_BELOW = -1e3  # Å: where the atoms are put that only fill an array up.
 
 
@@ -205,6 +206,25 @@ def descriptor_maps(numbers: Array, positions: Array, charges: Array, x: Array, 
             electrostatic_map(numbers, positions, charges, x, y),
         ]
     )
+
+
+_compiled = jax.jit(descriptor_maps)
+
+
+def descriptor_maps_of(
+    numbers: np.ndarray, positions: np.ndarray, charges: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """Return :func:`descriptor_maps` of one molecule as a NumPy array, with few compilations for many molecules.
+
+    Parameters
+    ----------
+    numbers, positions, charges, x, y
+        As for :func:`height_map`, without padding.
+    """
+    missing = -len(numbers) % _BUCKET
+    atoms = (np.pad(values, [(0, missing), *[(0, 0)] * (np.ndim(values) - 1)]) for values in (positions, charges))
+    real = (np.asarray(values, np.float32) for values in (*atoms, x, y))
+    return np.asarray(_compiled(np.pad(np.asarray(numbers, np.int32), (0, missing)), *real))
 
 
 def _spheres(sites: _Sites, x: Array, y: Array, grown: float, depth: float) -> jax.Array:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID, ImageStack
+from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID, ImageStack, gradient_per_hertz
 from twinscope.errors import InvalidRequestError
 from twinscope.kernels import Cantilever
 
@@ -57,10 +57,11 @@ def stack_from_pictures(
         raise InvalidRequestError(f"the pictures {flat} have no contrast: leave them out")
     sensor = Cantilever()
     typical = np.array(_TYPICAL_SPREADS[most - len(images) :])[:, None, None]
+    # A high frequency shift is a negative gradient of the force.
     gradient = (values - values.mean(axis=(1, 2), keepdims=True)) / spreads * typical
     ny, nx = images[0].shape
     return ImageStack(
-        gradient * sensor.frequency / (2 * sensor.stiffness),
+        -gradient / gradient_per_hertz(sensor),
         np.arange(nx) * pitch,
         np.arange(ny) * pitch,
         np.arange(len(images))[::-1] * spacing,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,11 +21,13 @@ from twinscope.agents.structure_discovery.networks.discovery import (
     Output,
 )
 from twinscope.agents.structure_discovery.networks.saved import Card, load_network
+from twinscope.agents.structure_discovery.networks.weights_file import shipped
 from twinscope.agents.structure_discovery.prediction import CONDITIONS, DESCRIPTORS, DescriptorMap, Prediction
 from twinscope.agents.structure_discovery.resampling import resampled
 from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID, ImageStack
 
-# Å: standard deviation of the positions of peaks along each axis, on molecules that were not trained with.
+# Å: standard deviation of the positions of peaks along each axis that the graph network is told. After it, 0.11 Å were
+# measured on 24 molecules of the test part.
 _POSITION_ERROR = 0.08
 
 SHIPPED = "discovery.npz"
@@ -52,8 +53,7 @@ class Predictor:
     @classmethod
     def shipped(cls) -> Self:
         """Return the network that comes with the package; its model card is ``weights/discovery.md``."""
-        with resources.as_file(resources.files("twinscope.agents.structure_discovery") / "weights" / SHIPPED) as path:
-            return cls.from_file(path)
+        return cls.from_file(shipped(SHIPPED))
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:

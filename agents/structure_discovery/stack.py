@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from twinscope.errors import InvalidRequestError
-from twinscope.kernels import Cantilever
+from twinscope.kernels import NEWTON_PER_METRE, Cantilever, frequency_shift_weights
 from twinscope.results import Scan
 
 _ANGSTROM = 1e-10
@@ -170,8 +170,27 @@ class ImageStack:
     @property
     def force_gradient(self) -> np.ndarray:
         """Weighted mean of the force gradient over the oscillation, -2 k df / f0, in N/m: the same for every sensor."""
-        factor = -2 * self.cantilever.stiffness / self.cantilever.frequency
-        return (factor * self.frequency_shift).astype(np.float32)
+        return (gradient_per_hertz(self.cantilever) * self.frequency_shift).astype(np.float32)
+
+
+def gradient_per_hertz(cantilever: Cantilever) -> float:
+    """Force gradient (N/m) for each Hz of frequency shift: ``-2 k / f0`` (Giessibl, Rev. Mod. Phys. 75, 949 (2003))."""
+    return -2 * cantilever.stiffness / cantilever.frequency
+
+
+def gradient_weights(centres: np.ndarray, heights: np.ndarray, amplitude: float) -> np.ndarray:
+    """Weights (nz, nf) from forces along z, in eV/Å, to force gradients over the oscillation, in N/m.
+
+    Parameters
+    ----------
+    centres
+        Å, shape (nz,): middles of the oscillation.
+    heights
+        Å, shape (nf,), at which forces are known, from far to near.
+    amplitude
+        Peak to peak, in Å.
+    """
+    return 2 / NEWTON_PER_METRE * frequency_shift_weights(centres, heights, amplitude)
 
 
 def _cantilever(settings: Mapping[str, Any]) -> Cantilever:

@@ -1,4 +1,6 @@
 import json
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -152,10 +154,23 @@ def test_a_trip_gives_up_the_molecule_and_keeps_its_data(over: Start) -> None:
 
 @pytest.mark.parametrize("disturb", [Microscope.break_control, Microscope.emergency_stop])
 def test_whoever_takes_over_ends_the_run(over: Start, disturb: Callable[[Microscope], None]) -> None:
-    scope = over(SurfaceDriver(PLACE))
     disturbed: list[None] = []
+    second_slice = threading.Event()
+
+    class Waiting(SurfaceDriver):
+        """Its second slice is not over before somebody has taken over, however slow the agent is."""
+
+        def poll(self) -> bool:
+            if second_slice.is_set() and not disturbed and self.index > SMALL.update_lines:
+                time.sleep(0.005)
+                return not self.stopped.is_set()
+            return super().poll()
+
+    scope = over(Waiting(PLACE))
 
     def on_update(_prediction: Prediction, progress: LiveProgress) -> None:
+        if progress.layer == 2 and progress.lines == progress.total:
+            second_slice.set()
         if progress.layer == 6 and not disturbed:
             disturbed.append(disturb(scope))
 
@@ -167,6 +182,20 @@ def test_whoever_takes_over_ends_the_run(over: Start, disturb: Callable[[Microsc
     assert molecule.stack.measured[2].all()
     # Without control the agent cannot withdraw the tip itself: the instrument does, as it was told to for this case.
     until(lambda: scope.state().tip is TipState.WITHDRAWN)
+
+
+def test_a_stop_between_two_slices_is_no_end_of_the_work(over: Start) -> None:
+    scope = over(SurfaceDriver(PLACE))
+
+    def on_update(_prediction: Prediction, progress: LiveProgress) -> None:
+        if progress.layer == 6 and progress.lines == progress.total:
+            scope.emergency_stop()
+
+    record = discover(scope, on_update=on_update)
+    assert record.ended == "aborted"
+    assert "was stopped" in record.note
+    assert not record.succeeded
+    assert scope.state().tip is TipState.WITHDRAWN
 
 
 def test_a_whole_run_writes_its_report(over: Start, tmp_path: Any) -> None:

@@ -193,9 +193,3 @@ def test_data_are_made_ahead_and_in_order_and_errors_come_through() -> None:
 def test_options_that_make_no_sense_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=f"option {name} of the training is {value}"):
         replace(OPTIONS, **{name: value})
-
-
-def test_options_survive_being_plain_data() -> None:
-    from dataclasses import asdict
-
-    assert TrainingOptions.from_dict(json.loads(json.dumps(asdict(OPTIONS)))) == OPTIONS

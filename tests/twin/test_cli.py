@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -334,9 +335,16 @@ def test_the_demonstration_ends_with_a_picture(tmp_path: Path) -> None:
     ended = run("demo", "naphthalene", "--output", str(tmp_path), timeout=200)
     assert ended.returncode == 0, ended.stderr
     picture, *_ = tmp_path.glob("*.png")
-    data, *_ = tmp_path.glob("*.h5")
+    # The agent leaves files, too, later ones.
+    data, *_ = sorted(tmp_path.glob("*.h5"))
     for text in (str(picture), str(data), "total", "scan, live"):
         assert text in ended.stdout
+    # Naphthalene has 18 atoms.
+    seen = re.search(r"the agent sees (\d+) atoms", ended.stdout)
+    assert seen is not None, ended.stdout
+    assert 12 <= int(seen[1]) <= 24
+    report, *_ = tmp_path.glob("discovery-*/report.html")
+    assert str(report) in ended.stdout
     stack = twinscope.load(data)
     assert stack.complete
     nearest = stack["frequency_shift"].values[-1]

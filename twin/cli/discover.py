@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from twinscope.cli.options import FAILED, AddCommand, add_control_options, connect, numbers, size
 
 if TYPE_CHECKING:
-    from twinscope.agents.structure_discovery.agent import DiscoveryRecord, LiveProgress
+    from twinscope.agents.structure_discovery.agent import LiveProgress
     from twinscope.agents.structure_discovery.agent.record import MoleculeRecord
     from twinscope.agents.structure_discovery.prediction import Prediction
 
@@ -34,14 +34,9 @@ def discover(options: argparse.Namespace) -> int:
     for number, molecule in enumerate(record.molecules, start=1):
         print(f"molecule {number}: {_summary(molecule)}")
     print(f"report: {(options.output / 'report.html').resolve()}")
-    return 0 if succeeded(record) else FAILED
-
-
-def succeeded(record: "DiscoveryRecord") -> bool:
-    """Whether a run ended as it should."""
-    from twinscope.agents.structure_discovery.agent.record import DONE
-
-    return record.ended == DONE
+    if record.note:
+        print(f"the run ended: {record.note}")
+    return 0 if record.succeeded else FAILED
 
 
 def add_commands(add: AddCommand) -> None:

@@ -6,7 +6,7 @@ by as much as a force gradient of 0.06 N/m makes (0.5 Hz of a qPlus sensor) need
 metal under it does not matter. Networks are trained with a lowest slice in which the gap between probe and highest
 atom is 0.35 Å less than their radii together. Simulated with the CO tip of the kernels, for 24 molecules of 12 to 38
 atoms (C, H, N, O, F, Si, P, S, Cl, Br), each flat and turned at random, with gold 3 Å below or without, that pixel
-turns 0.70 Å above this height, with a standard deviation of 0.10 Å and at most 0.2 Å off, up to a noise of 0.2 Hz.
+turns 0.71 Å above this height, with a standard deviation of 0.10 Å and at most 0.2 Å off, up to a noise of 0.2 Hz.
 """
 
 import logging
@@ -16,7 +16,8 @@ import numpy as np
 from scipy import ndimage
 
 from twinscope.agents.structure_discovery.agent.operator import Operator, Place
-from twinscope.agents.structure_discovery.stack import ImageStack
+from twinscope.agents.structure_discovery.noise import MEDIAN_TO_SIGMA
+from twinscope.agents.structure_discovery.stack import ImageStack, gradient_per_hertz
 from twinscope.errors import AcquisitionError
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ def _centred(operator: Operator, place: Place, height: float, line_time: float) 
 def _noise(image: np.ndarray) -> float:
     """Estimate the standard deviation of single pixels, in Hz, from what neighbours do not share."""
     rough = image[:, 2:] - 2 * image[:, 1:-1] + image[:, :-2]
-    return 1.4826 * float(np.median(np.abs(rough))) / np.sqrt(6.0)
+    return MEDIAN_TO_SIGMA * float(np.median(np.abs(rough))) / np.sqrt(6.0)
 
 
 def _offset(image: np.ndarray, place: Place) -> tuple[float, float] | None:
@@ -156,8 +157,7 @@ def _turning(heights: list[float], images: list[ImageStack]) -> float | None:
     """Height at which the first place has risen above its minimum; None while none has."""
     if len(images) < 2:
         return None
-    cantilever = images[-1].cantilever
-    rise = _RISE * cantilever.frequency / (2 * cantilever.stiffness)
+    rise = _RISE / abs(gradient_per_hertz(images[-1].cantilever))
     return turning_height(np.array(heights), np.array([image.frequency_shift[0] for image in images]), rise)
 
 

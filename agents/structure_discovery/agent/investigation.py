@@ -27,8 +27,9 @@ from twinscope.agents.structure_discovery.prediction import Prediction
 from twinscope.agents.structure_discovery.refinement import Refined
 from twinscope.agents.structure_discovery.stack import ImageStack, StackGrid
 from twinscope.agents.structure_discovery.structure import Structure
+from twinscope.agents.structure_discovery.training_data.recipe import PUBLISHED, probe_radius
 from twinscope.errors import AcquisitionError
-from twinscope.kernels import ELEMENTS
+from twinscope.kernels import ELEMENTS, Tip
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,6 @@ _TRAVEL_CLEARANCE = 5.0
 _APPROACH_CLEARANCE = 0.5
 # A line takes its time and the way back.
 _WAYS = 2.0
-# In the lowest slice of the training the gap is so much (Å) less than the radii of probe and highest atom together.
-_OVERLAP = 0.35
-_PROBE_RADIUS = 1.661
 # The network's own opinion of the height counts when it is this sure, and this far off, in Å.
 _SURE, _FAR_OFF = 0.15, 0.3
 _CARBON = 6
@@ -176,7 +174,7 @@ class Investigation:
         height, sigma = prediction.conditions.get("height", (np.nan, np.nan))
         atoms = prediction.structure
         top = int(atoms.numbers[np.argmax(atoms.positions[:, 2])]) if len(atoms) else _CARBON
-        off = height - (ELEMENTS[top - 1].radius + _PROBE_RADIUS - _OVERLAP)
+        off = height - (ELEMENTS[top - 1].radius + probe_radius(Tip()) + float(np.mean(PUBLISHED.clearance)))
         if sigma <= _SURE and abs(off) >= _FAR_OFF and self._forbidden == self._grid.slices:
             log.info("the network finds the slices %.2f Å too high: they are moved", off)
             recorder.shift(round(off / self._grid.spacing))

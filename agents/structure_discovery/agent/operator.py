@@ -8,7 +8,7 @@ import numpy as np
 
 from twinscope.acquisition import Acquisition
 from twinscope.agents.structure_discovery.stack import ImageStack
-from twinscope.errors import AcquisitionError, InterlockError, OutOfRangeError, TwinscopeError
+from twinscope.errors import AbortedError, AcquisitionError, InterlockError, OutOfRangeError, TwinscopeError
 from twinscope.microscope import Microscope
 from twinscope.requests import CONSTANT_HEIGHT, ScanFrame, ScanRequest
 from twinscope.results import Scan
@@ -106,10 +106,18 @@ class Operator:
         return None
 
     def allowed(self, place: Place, height: float) -> bool:
-        """Whether limits and interlocks allow an image at a height, in Å."""
+        """Whether limits and interlocks allow an image at a height, in Å.
+
+        Raises
+        ------
+        AbortedError
+            When the instrument lets nobody measure until somebody has looked at it.
+        """
         try:
             self.scope.check("acquire", request=_at_height(place, height, 1.0))
         except (OutOfRangeError, InterlockError) as exc:
+            if self.scope.state().blocked is not None:
+                raise AbortedError(f"the instrument was stopped: {exc.message}") from exc
             log.info("no image at %.2f Å: %s", height, exc)
             return False
         return True

@@ -1,7 +1,7 @@
 """The first look at a surface that nobody knows: a topograph, and what stands on it."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,8 @@ _SETPOINT = 5e-12
 _LEAST_CURRENT = 0.02
 # At constant height the tip stays this much (Å) above where the approach ends.
 _LIFT = 1.0
+# And its image has this many times the pixels of a topograph, along x and along y.
+_FINER = 2
 # Things are longer in a topograph than their atoms, by so much (Å); the frequency shift at constant height is sharper.
 _TOPOGRAPH_HALO, _SHIFT_HALO = 6.0, 1.0
 # A molecule that has as much room around it (Å) as a frame is alone in its image.
@@ -97,6 +99,9 @@ def take_overview(operator: Operator, options: DiscoveryOptions) -> Overview:
     x, y = _axis(place.x, place.width, place.pixels[0]), _axis(place.y, place.height, place.pixels[1])
     pitch = float(x[1] - x[0])
     if z_mode == CONSTANT_HEIGHT:
+        # Here a narrow molecule is no wider than its atoms: it would get lost between coarse pixels.
+        place = replace(place, pixels=(_FINER * place.pixels[0], _FINER * place.pixels[1]))
+        x, y = _axis(place.x, place.width, place.pixels[0]), _axis(place.y, place.height, place.pixels[1])
         height = operator.height + _LIFT
         image = operator.image(place, height, line_time).frequency_shift[0]
         heights, relief, unit = np.full(image.shape, height), np.median(image) - image, "Hz"

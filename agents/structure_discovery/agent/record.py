@@ -174,6 +174,11 @@ class DiscoveryRecord:
     end: float
 
     @property
+    def succeeded(self) -> bool:
+        """Whether the run ended as it should."""
+        return self.ended == DONE
+
+    @property
     def instrument_time(self) -> float:
         """Seconds that the run took."""
         return self.end - self.begin

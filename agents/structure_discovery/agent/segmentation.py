@@ -8,6 +8,8 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 
+from twinscope.agents.structure_discovery.noise import MEDIAN_TO_SIGMA
+
 MOLECULE = "molecule"
 """One that stands alone."""
 
@@ -109,7 +111,7 @@ def find_regions(relief: np.ndarray, x: np.ndarray, y: np.ndarray, sizes: SizeRa
 
 def _standing_out(relief: np.ndarray) -> np.ndarray:
     """Mask of things, each down to a share of the height that most of them have."""
-    noise = _NOISE_FACTOR * 1.4826 * float(np.median(np.abs(relief - np.median(relief))))
+    noise = _NOISE_FACTOR * MEDIAN_TO_SIGMA * float(np.median(np.abs(relief - np.median(relief))))
     first = ndimage.binary_opening(relief > max(noise, _FIRST * float(np.percentile(relief, 98))))
     labels, count = ndimage.label(first)
     if not count:

@@ -1,7 +1,6 @@
 """The trained graph network at work: found atoms in, a structure out."""
 
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,8 +19,15 @@ from twinscope.agents.structure_discovery.graph.graph_network import (
     GraphOutput,
 )
 from twinscope.agents.structure_discovery.graph.peaks import Peaks
+from twinscope.agents.structure_discovery.networks.weights_file import (
+    read_arrays,
+    shapes_of,
+    shipped,
+    with_weights,
+    write_weights,
+)
 from twinscope.agents.structure_discovery.structure import NUMBERS, Structure
-from twinscope.errors import ConfigurationError, InvalidRequestError, StoreError
+from twinscope.errors import ConfigurationError, InvalidRequestError
 
 SHIPPED = "graph.npz"
 """Name of the weights that come with the package, in the folder ``weights``."""
@@ -46,8 +52,7 @@ class GraphRefiner:
     @classmethod
     def shipped(cls) -> Self:
         """Return the network that comes with the package."""
-        with resources.as_file(resources.files("twinscope.agents.structure_discovery") / "weights" / SHIPPED) as path:
-            return cls.from_file(path)
+        return cls.from_file(shipped(SHIPPED))
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
@@ -58,23 +63,14 @@ class GraphRefiner:
         ConfigurationError
             When it is no such file.
         """
-        network = nnx.eval_shape(lambda: GraphNetwork(nnx.Rngs(0)))
-        graph, weights = nnx.split(network, nnx.Param)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                stored = {name: file[name] for name in file.files}
-        except (OSError, ValueError) as exc:
-            raise ConfigurationError(f"{path} holds no weights of a graph network: {exc}") from exc
-        version = stored.pop("version", None)
-        flat = nnx.to_flat_state(weights)
-        shapes = {_name(way): tuple(value.shape) for way, value in flat}
-        if version != _VERSION or {name: value.shape for name, value in stored.items()} != shapes:
+        arrays = read_arrays(Path(path), "graph network")
+        version, shapes = arrays.pop("version", None), shapes_of(_build)
+        if version != _VERSION or {name: value.shape for name, value in arrays.items()} != shapes:
             raise ConfigurationError(
-                f"{path} holds no weights of this graph network: version {version} with {len(stored)} arrays; expected"
+                f"{path} holds no weights of this graph network: version {version} with {len(arrays)} arrays; expected"
                 f" version {_VERSION} with {len(shapes)} arrays of known shapes"
             )
-        loaded = [(way, value.replace(jnp.asarray(stored[_name(way)], jnp.float32))) for way, value in flat]
-        return cls(nnx.merge(graph, nnx.from_flat_state(loaded)))
+        return cls(with_weights(_build, arrays))
 
     def save(self, path: str | Path) -> Path:
         """Write the weights in half precision.
@@ -84,13 +80,7 @@ class GraphRefiner:
         StoreError
             When the file cannot be written.
         """
-        arrays = {_name(way): np.asarray(value[...], np.float16) for way, value in nnx.to_flat_state(self._weights)}
-        try:
-            with Path(path).open("wb") as file:
-                np.savez_compressed(file, version=np.array(_VERSION), **arrays)  # type: ignore[arg-type]
-        except OSError as exc:
-            raise StoreError(f"the weights cannot be written to {path}: {exc}") from exc
-        return Path(path)
+        return write_weights(Path(path), nnx.merge(self._graph, self._weights), version=np.array(_VERSION))
 
     def refine(self, peaks: Peaks, *, error: float = POSITION_ERROR, confidence: Confidence | None = None) -> Structure:
         """Make a structure of peaks, as :func:`.connected` does, with better positions and their uncertainty.
@@ -131,8 +121,8 @@ class GraphRefiner:
         return _structure(peaks, certain, *(np.asarray(part[0, :count], float) for part in output))
 
 
-def _name(way: tuple[object, ...]) -> str:
-    return "/".join(map(str, way))
+def _build() -> GraphNetwork:
+    return GraphNetwork(nnx.Rngs(0))
 
 
 @partial(jax.jit, static_argnums=0)

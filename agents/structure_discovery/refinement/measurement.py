@@ -4,17 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twinscope.agents.structure_discovery.noise import MEDIAN_TO_SIGMA
 from twinscope.agents.structure_discovery.refinement.options import RefinementOptions
-from twinscope.agents.structure_discovery.stack import ImageStack
+from twinscope.agents.structure_discovery.stack import ImageStack, gradient_per_hertz, gradient_weights
 from twinscope.errors import InvalidRequestError
-from twinscope.kernels import frequency_shift_weights
 
 # Distance of the heights at which the force is computed, in Å: the frequency shift of a cubic polynomial is exact.
 _STEP = 0.1
-# Forces in eV/Å over heights in Å, to N/m; the force gradient -2 k df / f0 is twice the weighted sum.
-_GRADIENT = 2 * 16.0217662
-# From the median of absolute values to the standard deviation of a normal distribution.
-_MEDIAN_TO_SIGMA = 1.4826
 _FEWEST_VALUES = 100
 
 
@@ -111,13 +107,12 @@ def estimated_noise(image: np.ndarray) -> float:
     """
     difference = np.diff(np.diff(image, n=2, axis=0), n=2, axis=1)
     known = np.abs(difference[np.isfinite(difference)])
-    return float(_MEDIAN_TO_SIGMA * np.median(known) / 6) if len(known) else 0.0
+    return float(MEDIAN_TO_SIGMA * np.median(known) / 6) if len(known) else 0.0
 
 
 def _noise(stack: ImageStack, slices: np.ndarray, options: RefinementOptions) -> np.ndarray:
     if options.noise is not None:
-        per_hertz = 2 * stack.cantilever.stiffness / stack.cantilever.frequency
-        return np.full(len(slices), options.noise * per_hertz)
+        return np.full(len(slices), options.noise * abs(gradient_per_hertz(stack.cantilever)))
     return np.array([estimated_noise(stack.force_gradient[number].astype(float)) for number in slices])
 
 
@@ -130,4 +125,4 @@ def _heights_of_force(z: np.ndarray, amplitude: float) -> tuple[np.ndarray, np.n
     centres = z - z[-1]
     span = centres[0] + amplitude
     levels = np.linspace(centres[0] + amplitude / 2, -amplitude / 2, max(int(np.ceil(span / _STEP)), 4) + 1)
-    return levels, _GRADIENT * frequency_shift_weights(centres, levels, amplitude)
+    return levels, gradient_weights(centres, levels, amplitude)

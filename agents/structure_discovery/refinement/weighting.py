@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twinscope.agents.structure_discovery.noise import MEDIAN_TO_SIGMA
 from twinscope.agents.structure_discovery.refinement.measurement import Measurement
 
-_MEDIAN_TO_SIGMA = 1.4826
 # Simulations of the same physics differ by this part of the contrast: by the heights at which forces are computed.
 _LEAST_ERROR = 0.003
 
@@ -73,7 +73,7 @@ class Weighting:
 def _typical(values: np.ndarray) -> float:
     """Estimate the standard deviation of values about zero, whatever a few of them do."""
     known = np.abs(values[np.isfinite(values)])
-    return float(_MEDIAN_TO_SIGMA * np.median(known)) if len(known) else 1.0
+    return float(MEDIAN_TO_SIGMA * np.median(known)) if len(known) else 1.0
 
 
 def _repeats(left: np.ndarray, most_correlated: float) -> float:

@@ -1,7 +1,6 @@
 """How a network is trained."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
 
 from twinscope.agents.structure_discovery.networks.discovery import DiscoveryConfig
 from twinscope.errors import ConfigurationError
@@ -70,13 +69,3 @@ class TrainingOptions:
                 raise ConfigurationError(
                     f"the option {name} of the training is {getattr(self, name)}: expected up to 1"
                 )
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Rebuild options from plain data, such as those of ``dataclasses.asdict``."""
-        network = data.get("network", {})
-        return cls(**{**data, "network": DiscoveryConfig(**{k: _tuple(v) for k, v in network.items()})})
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

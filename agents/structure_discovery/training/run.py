@@ -1,6 +1,5 @@
 """A whole training, from nothing to weights with a model card; stopped at any moment, it goes on where it was."""
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,8 +21,6 @@ from twinscope.agents.structure_discovery.training_data.pool import fill
 from twinscope.agents.structure_discovery.training_data.recipe import TWINSCOPE, Recipe
 from twinscope.agents.structure_discovery.training_data.stream import Stream
 from twinscope.errors import ConfigurationError
-
-log = logging.getLogger(__name__)
 
 WEIGHTS = "discovery.npz"
 """Name of the file of the weights in the folder of a training."""

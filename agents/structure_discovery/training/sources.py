@@ -3,11 +3,11 @@
 from functools import lru_cache
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from twinscope.agents.structure_discovery.training_data.batch import Batch
 from twinscope.agents.structure_discovery.training_data.shards import Shards
+from twinscope.agents.structure_discovery.training_data.stream import own_part
 
 
 class PoolSource:
@@ -30,10 +30,7 @@ class PoolSource:
 
     def batch(self, number: int, size: int) -> Batch:
         """Return a batch, or this process's part of it; its number decides the samples."""
-        part = size // jax.process_count()
-        first = number * size + jax.process_index() * part
-        places = np.arange(first, first + part)
-        rounds, index = np.divmod(places, len(self))
+        rounds, index = np.divmod(np.array(own_part(number, size)), len(self))
         chosen = [_order(self._seed, int(turn), len(self))[i] for turn, i in zip(rounds, index, strict=True)]
         return self._shards.batch(np.array(chosen))
 

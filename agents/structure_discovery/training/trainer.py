@@ -1,9 +1,8 @@
 """The loop: batches in, weights out, with checkpoints from which it goes on."""
 
 import json
-import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -26,9 +25,8 @@ from twinscope.agents.structure_discovery.training.validation import Score, scor
 from twinscope.agents.structure_discovery.training_data.batch import Batch
 from twinscope.errors import ConfigurationError
 
-log = logging.getLogger(__name__)
-
 _LARGEST_GRADIENT = 1.0
+_REPORT_EVERY = 20  # Steps.
 _LAST_RATE = 0.01  # Of the highest learning rate.
 METRICS = "metrics.jsonl"
 """Name of the file in the folder of a training that holds its curves, one line of JSON for each validation."""
@@ -128,12 +126,13 @@ class Trainer:
         """
         options = self.options
         begin = int(self.state.step)
+        meter = _Meter(options)
         key = jax.random.key(options.seed)
         examples = prefetched(lambda number: self._example(source, number), range(begin, options.steps))
         try:
-            for meter, example in zip(_meters(begin, options), examples, strict=True):
-                self.state, parts = self._step(self.state, example, jax.random.fold_in(key, meter.step))
-                meter.add(parts)
+            for step, example in enumerate(examples, start=begin):
+                self.state, parts = self._step(self.state, example, jax.random.fold_in(key, step))
+                meter.add(step + 1, parts)
                 if meter.due:
                     report(meter.progress(self._kept_and_scored(validation, meter)))
         finally:
@@ -168,7 +167,7 @@ class Trainer:
     def _kept_and_scored(self, validation: Source | None, meter: "_Meter") -> Score | None:
         if not meter.validates:
             return None
-        self._checkpoints.save(meter.step + 1, self.state)
+        self._checkpoints.save(meter.done, self.state)
         return None if validation is None else self._validate(validation, meter)
 
     def _example(self, source: Source, number: int) -> Example:
@@ -180,7 +179,7 @@ class Trainer:
         count = max(1, self.options.validation_samples // size)
         examples = [Example.of(source.batch(number, size)) for number in range(count)]
         score = score_of(self.network(), examples)
-        line = {"step": meter.step + 1, "loss": meter.means(), "validation": asdict(score)}
+        line = {"step": meter.done, "loss": meter.means(), "validation": asdict(score)}
         with (self._folder / METRICS).open("a") as file:
             file.write(json.dumps(line) + "\n")
         return score
@@ -189,23 +188,26 @@ class Trainer:
 class _Meter:
     """Means of the loss and the speed, since the last report."""
 
-    def __init__(self, step: int, options: TrainingOptions, every: int) -> None:
-        self.step, self._options, self._every = step, options, every
+    def __init__(self, options: TrainingOptions) -> None:
+        self.done = 0
+        self._options = options
         self._parts: list[dict[str, jax.Array]] = []
         self._begin = time.perf_counter()
 
-    def add(self, parts: dict[str, jax.Array]) -> None:
+    def add(self, done: int, parts: dict[str, jax.Array]) -> None:
+        """Take the loss of a step, with how many are done."""
+        self.done = done
         self._parts.append(parts)
 
     @property
     def due(self) -> bool:
         """Whether to report after this step."""
-        return (self.step + 1) % self._every == 0 or self.validates
+        return self.done % _REPORT_EVERY == 0 or self.validates
 
     @property
     def validates(self) -> bool:
-        done = self.step + 1
-        return done % self._options.validate_every == 0 or done == self._options.steps
+        """Whether to validate after this step."""
+        return self.done % self._options.validate_every == 0 or self.done == self._options.steps
 
     def means(self) -> dict[str, float]:
         return {name: float(np.mean([float(parts[name]) for parts in self._parts])) for name in self._parts[0]}
@@ -216,15 +218,7 @@ class _Meter:
         seconds = time.perf_counter() - self._begin
         rate = len(self._parts) * self._options.batch / seconds
         self._parts, self._begin = [], time.perf_counter()
-        return Progress(self.step + 1, self._options.steps, means, rate, score)
-
-
-def _meters(begin: int, options: TrainingOptions) -> Iterator[_Meter]:
-    """One and the same meter at every step."""
-    meter = _Meter(begin, options, every=20)
-    for step in range(begin, options.steps):
-        meter.step = step
-        yield meter
+        return Progress(self.done, self._options.steps, means, rate, score)
 
 
 def _optimiser(options: TrainingOptions) -> optax.GradientTransformation:

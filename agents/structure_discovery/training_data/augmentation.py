@@ -7,6 +7,8 @@ more than the images: :mod:`..training.augmenting` has them.
 import jax
 import jax.numpy as jnp
 
+from twinscope.agents.structure_discovery.networks.asd2020 import normalised
+
 _SHIFTS = (-2, -1, 1, 2)  # Pixels.
 _NOISE = 0.1
 _CUT_OUTS, _CUT_SHARE = 5, 0.2
@@ -22,12 +24,6 @@ def published(key: jax.Array, stacks: jax.Array) -> jax.Array:
     stacks = normalised(stacks)
     stacks = with_uniform_noise(noise, stacks, jnp.full(len(stacks), _NOISE))
     return with_cut_outs(cut, with_shifted_slices(shift, stacks))
-
-
-def normalised(stacks: jax.Array) -> jax.Array:
-    """Bring every slice to mean 0 and standard deviation 1; one without contrast becomes 0."""
-    deviation = stacks.std((2, 3), keepdims=True)
-    return (stacks - stacks.mean((2, 3), keepdims=True)) / jnp.where(deviation > 0, deviation, 1)
 
 
 def with_uniform_noise(key: jax.Array, stacks: jax.Array, amplitude: jax.Array) -> jax.Array:

@@ -1,6 +1,5 @@
 """From molecules to samples of training data: oriented, simulated and pictured."""
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -10,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from twinscope.agents.structure_discovery.descriptors import descriptor_maps
+from twinscope.agents.structure_discovery.descriptors import descriptor_maps_of
 from twinscope.agents.structure_discovery.prediction import CONDITIONS
+from twinscope.agents.structure_discovery.stack import gradient_weights
 from twinscope.agents.structure_discovery.structure import NUMBERS
 from twinscope.agents.structure_discovery.training_data import orientation
 from twinscope.agents.structure_discovery.training_data.batch import Batch
@@ -19,11 +19,9 @@ from twinscope.agents.structure_discovery.training_data.recipe import TIPS, Reci
 from twinscope.errors import InvalidRequestError
 from twinscope.kernels import (
     ELEMENTS,
-    NEWTON_PER_METRE,
     Atoms,
     ScanGrid,
     Tip,
-    frequency_shift_weights,
     simulate_batch,
 )
 
@@ -34,8 +32,6 @@ _MARGIN = 10
 _TOGETHER_ON_GPU = 64
 # How often a sample is drawn anew whose simulation did not settle.
 _ATTEMPTS = 5
-# Molecules are drawn with maps of arrays of these lengths, so that few shapes are compiled.
-_BUCKET = 8
 
 
 class MoleculeLike(Protocol):
@@ -114,7 +110,7 @@ def draw_scene(molecule: MoleculeLike, recipe: Recipe, rng: np.random.Generator)
         atoms,
         tips,
         tuple(_scan(recipe, tip, height + heights) for tip, height in zip(tips, lowest, strict=True)),
-        gradient_weights(recipe, amplitude),
+        gradient_weights(slice_heights(recipe), heights, amplitude),
         np.array([conditions[name] for name in CONDITIONS], np.float32),
     )
 
@@ -128,12 +124,6 @@ def force_heights(recipe: Recipe, amplitude: float) -> np.ndarray:
     """Heights (nf,) at which forces are needed, in Å above the lowest slice: as many for all amplitudes."""
     slices = slice_heights(recipe)
     return np.linspace(slices[0] + amplitude / 2, -amplitude / 2, len(slices) + _MARGIN)
-
-
-def gradient_weights(recipe: Recipe, amplitude: float) -> np.ndarray:
-    """Weights (nz, nf) from forces, in eV/Å, to force gradients over the oscillation, in N/m."""
-    weights = frequency_shift_weights(slice_heights(recipe), force_heights(recipe, amplitude), amplitude)
-    return 2 / NEWTON_PER_METRE * weights
 
 
 def simulate_scenes(scenes: Sequence[Scene], recipe: Recipe) -> Batch:
@@ -302,21 +292,9 @@ def _weighted(weights: jax.Array, force_z: jax.Array) -> jax.Array:
 
 def _maps(scenes: Sequence[Scene], recipe: Recipe) -> np.ndarray:
     """Descriptor maps, shape (b, 4, ny, nx)."""
-    axis = recipe.grid.axis().astype(np.float32)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for index, scene in enumerate(scenes):
-        groups[-(-len(scene.atoms.numbers) // _BUCKET) * _BUCKET].append(index)
-    maps: dict[int, np.ndarray] = {}
-    for length, members in groups.items():
-        atoms = _filled_up([scenes[index] for index in members], length)
-        for index, *one in zip(members, *atoms, strict=True):
-            maps[index] = np.asarray(_one_maps(*one, axis))
-    return np.stack([maps[index] for index in range(len(scenes))])
-
-
-@jax.jit
-def _one_maps(numbers: jax.Array, positions: jax.Array, charges: jax.Array, axis: jax.Array) -> jax.Array:
-    return descriptor_maps(numbers, positions, charges, axis, axis)
+    axis = recipe.grid.axis()
+    atoms = [(one.numbers, one.positions, np.asarray(one.charges)) for one in (scene.atoms for scene in scenes)]
+    return np.stack([descriptor_maps_of(*one, axis, axis) for one in atoms])
 
 
 def _filled_up(scenes: Sequence[Scene], length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

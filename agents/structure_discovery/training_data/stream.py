@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
-import numpy as np
 
 from twinscope.agents.structure_discovery.training_data.batch import Batch
 from twinscope.agents.structure_discovery.training_data.imaging import MoleculeLike, simulate_samples
@@ -40,12 +39,23 @@ class Stream:
         InvalidRequestError
             When the processes cannot share the samples equally, or the number is negative.
         """
-        processes = jax.process_count()
-        if number < 0 or size < 1 or size % processes:
-            raise InvalidRequestError(
-                f"batch {number} of {size} samples: expected a number from 0 and a size that is a multiple of"
-                f" {processes}, the number of processes"
-            )
-        part = size // processes
-        first = number * size + jax.process_index() * part
-        return simulate_samples(self.molecules, self.recipe, self.seed, np.arange(first, first + part).tolist())
+        return simulate_samples(self.molecules, self.recipe, self.seed, own_part(number, size))
+
+
+def own_part(number: int, size: int) -> range:
+    """Return which samples of a batch are made by this process, where several train together.
+
+    Raises
+    ------
+    InvalidRequestError
+        When the processes cannot share the samples equally, or the number is negative.
+    """
+    processes = jax.process_count()
+    if number < 0 or size < 1 or size % processes:
+        raise InvalidRequestError(
+            f"batch {number} of {size} samples: expected a number from 0 and a size that is a multiple of"
+            f" {processes}, the number of processes"
+        )
+    part = size // processes
+    first = number * size + jax.process_index() * part
+    return range(first, first + part)
