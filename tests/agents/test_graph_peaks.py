@@ -33,6 +33,30 @@ def test_atoms_of_molecules_are_found_exactly(name):
         np.testing.assert_allclose(peaks.heights[inside], 1, atol=1e-3)
 
 
+def offsets_to(truth):
+    """Where the nearest atom is, from every pixel: what networks learn to tell."""
+    away = (
+        truth.positions[:, :2].T[:, :, None, None]
+        - np.stack([AXIS + 0 * AXIS[:, None], AXIS[:, None] + 0 * AXIS])[:, None]
+    )
+    nearest = (away**2).sum(axis=0).argmin(axis=0)
+    lateral = np.take_along_axis(away, nearest[None, None], axis=1)[:, 0]
+    return np.stack([*lateral, truth.positions[nearest, 2]])
+
+
+def test_offsets_say_where_an_atom_is_better_than_a_blurred_peak():
+    truth = structure([6, 8], [[0.1, -0.05, -0.47], [2.2, 0.4, -0.1]])
+    values = PeakShape(lateral=0.5, depth=0.4).occupancy(truth.positions + 0.1, DEPTHS, AXIS, AXIS)
+    without, with_them = found(values), found(values, offsets=offsets_to(truth))
+    assert distances(without, truth).min(axis=1).min() > 0.1
+    np.testing.assert_allclose(distances(with_them, truth).min(axis=1), 0, atol=1e-6)
+    # The depth is told of another atom, above this one: the peak is right.
+    above = structure([6, 8], truth.positions + np.array([0, 0, 0.5]))
+    np.testing.assert_array_equal(found(values, offsets=offsets_to(above)).positions, without.positions)
+    with pytest.raises(InvalidRequestError, match=r"offsets has the shape \(2, 64, 64\): expected \(3, 64, 64\)"):
+        found(values, offsets=np.zeros((2, 64, 64)))
+
+
 def test_atoms_are_found_in_noise():
     rng = np.random.default_rng(0)
     errors = []

@@ -1,6 +1,7 @@
 """The command ``twinscope train``: weights for structure discovery."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,10 @@ def train(options: argparse.Namespace) -> int:
     from twinscope.agents.structure_discovery.training.options import TrainingOptions
     from twinscope.agents.structure_discovery.training.run import Reports, Run
     from twinscope.agents.structure_discovery.training.run import train as train_network
+    from twinscope.agents.structure_discovery.training_data import TWINSCOPE
 
     run = Run(
+        recipe=replace(TWINSCOPE, tips=options.tips),
         molecules=options.molecules,
         elements=options.elements,
         own_molecules=options.own_molecules,
@@ -61,6 +64,12 @@ def add_commands(add: AddCommand) -> None:
         default=_DEFAULTS["pool"],
         metavar="N",
         help="samples of each molecule, made before and kept; 0: made anew for every step, for GPUs (%(default)s)",
+    )
+    sub.add_argument(
+        "--tips",
+        type=lambda text: tuple(text.split(",")),
+        default=("CO",),
+        help="of the stacks, the first of which is always there: CO or CO,Xe (CO)",
     )
     sub.add_argument("--steps", type=int, default=_DEFAULTS["steps"], help="of the optimiser (%(default)s)")
     sub.add_argument("--batch", type=int, default=_DEFAULTS["batch"], help="samples in a step (%(default)s)")

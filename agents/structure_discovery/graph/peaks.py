@@ -16,6 +16,11 @@ THRESHOLD = 0.35
 SMALLEST_DISTANCE = 0.7
 """Å: two peaks nearer than this are one atom. The shortest bond that we know of is O-H, 0.95 Å."""
 
+# Å: pixels as near as this to an atom were trained to tell where it is; their average counts unless it is farther away
+# from the peak than such an average ever is, as where one atom lies below another.
+_VOTERS = 0.4
+_FARTHEST_VOTE = 0.35
+
 # Voxels: smooths plateaus, so that they have one highest point, and hardly widens a peak.
 _SMOOTHING = 0.5
 
@@ -50,6 +55,7 @@ def find_atoms(
     y: ArrayLike,
     element_probabilities: ArrayLike,
     *,
+    offsets: ArrayLike | None = None,
     threshold: float = THRESHOLD,
     smallest_distance: float = SMALLEST_DISTANCE,
     shape: PeakShape | None = None,
@@ -67,6 +73,9 @@ def find_atoms(
         Å, shapes (nd,), (nx,) and (ny,), equidistant; `depths` falls, `x` and `y` rise.
     element_probabilities
         Shape (len(ELEMENTS), ny, nx).
+    offsets
+        Where the nearest atom is, in Å, shape (3, ny, nx): x and y from the pixel, and its depth. Their average around
+        a peak is a better position than the top of the peak, which is blurred by doubt.
     threshold
         Lowest height of a fitted peak.
     smallest_distance
@@ -92,7 +101,12 @@ def find_atoms(
     positions, heights = fit_peaks(windows, grid, shape)
     kept = np.flatnonzero((heights >= threshold) & grid.holds(positions))
     kept = _apart(positions, kept[np.argsort(-heights[kept], kind="stable")], smallest_distance)
-    return Peaks(positions[kept], heights[kept], _elements_at(elements, positions[kept], grid, shape))
+    probabilities = _elements_at(elements, positions[kept], grid, shape)
+    if offsets is None:
+        return Peaks(positions[kept], heights[kept], probabilities)
+    votes = _voted(_checked("offsets", offsets, (3, *grid.shape[1:])), positions[kept], grid)
+    near = np.linalg.norm(votes - positions[kept], axis=1, keepdims=True) < _FARTHEST_VOTE
+    return Peaks(np.where(near, votes, positions[kept]), heights[kept], probabilities)
 
 
 def _checked(name: str, given: ArrayLike, expected: tuple[int, ...]) -> np.ndarray:
@@ -118,6 +132,17 @@ def _apart(positions: np.ndarray, order: np.ndarray, distance: float) -> np.ndar
         if not taken or np.linalg.norm(positions[taken] - positions[index], axis=1).min() >= distance:
             taken.append(index)
     return np.array(taken, dtype=int)
+
+
+def _voted(offsets: np.ndarray, positions: np.ndarray, grid: Grid) -> np.ndarray:
+    """Where the pixels around the positions say that their atom is, shape (n, 3); NaN where there are no pixels."""
+    y, x = (grid.origin[axis] + np.arange(grid.shape[axis]) * grid.step[axis] for axis in (1, 2))
+    squared_x, squared_y = ((axis - positions[:, column, None]) ** 2 for column, axis in enumerate((x, y)))
+    voters = squared_y[:, :, None] + squared_x[:, None, :] < _VOTERS**2
+    places = offsets + np.stack([*np.broadcast_arrays(x, y[:, None]), np.zeros(grid.shape[1:])])
+    count = voters.sum(axis=(1, 2))
+    sums = np.einsum("nyx,cyx->nc", voters, places)
+    return np.where(count[:, None] > 0, sums / np.maximum(count, 1)[:, None], np.nan)
 
 
 def _elements_at(elements: np.ndarray, positions: np.ndarray, grid: Grid, shape: PeakShape) -> np.ndarray:

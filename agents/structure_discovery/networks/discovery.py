@@ -1,7 +1,7 @@
 """Our own network: an attention U-Net with heads for maps, atoms, elements and the conditions of the measurement."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from twinscope.agents.structure_discovery.networks.features import features, from_blocks, to_blocks
+from twinscope.agents.structure_discovery.networks.features import CHANNELS, features, from_blocks, to_blocks
 from twinscope.agents.structure_discovery.prediction import CONDITIONS, DESCRIPTORS
 from twinscope.agents.structure_discovery.structure import ELEMENTS
 from twinscope.errors import ConfigurationError
@@ -42,6 +42,7 @@ _SHARPEST = -7.0  # Bounds of the logarithms of standard deviations, in those un
 _VAGUEST = 3.0
 _MAP_FEATURES = 16
 _CONDITION_FEATURES = 64
+_AXES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,9 @@ class DiscoveryConfig:
     Attributes
     ----------
     slices
-        Heights of the stack.
+        Heights of a stack.
+    tips
+        What is at the ends of the tips with which a molecule is measured. Stacks may be missing.
     widths
         Channels at each resolution, the first at half of the image's, each further one at half of the one before.
     blocks
@@ -61,6 +64,7 @@ class DiscoveryConfig:
     """
 
     slices: int = 10
+    tips: tuple[str, ...] = ("CO",)
     widths: tuple[int, ...] = (32, 64, 128)
     blocks: tuple[int, ...] = (1, 2, 3)
     heads: int = 4
@@ -70,6 +74,8 @@ class DiscoveryConfig:
             raise ConfigurationError(
                 f"widths are {self.widths} and blocks {self.blocks}: expected as many of the one as of the other"
             )
+        if not self.tips or len(set(self.tips)) < len(self.tips):
+            raise ConfigurationError(f"tips are {self.tips}: expected one or more, all of them different")
         if self.widths[-1] % self.heads:
             raise ConfigurationError(
                 f"the last of the widths {self.widths} is not a multiple of {self.heads} heads of attention"
@@ -87,6 +93,8 @@ class Output(NamedTuple):
         Logits, shape (b, ny / 2, nx / 2, len(DEPTHS)).
     elements
         Logits, shape (b, ny / 2, nx / 2, len(ELEMENTS)).
+    offsets
+        Where the nearest atom is, shape (b, ny / 2, nx / 2, 3): x and y from the pixel, z from the highest atom, in Å.
     conditions, conditions_log_sigma
         Shape (b, 5).
     """
@@ -95,16 +103,18 @@ class Output(NamedTuple):
     log_sigma: jax.Array
     occupancy: jax.Array
     elements: jax.Array
+    offsets: jax.Array
     conditions: jax.Array
     conditions_log_sigma: jax.Array
 
 
 class DiscoveryNetwork(nnx.Module):
-    """From a stack to maps with uncertainty, atoms in three dimensions, elements, and the state of the tip.
+    """From stacks to maps with uncertainty, atoms in three dimensions, elements, and the state of the tip.
 
-    A U-Net (Ronneberger et al., 2015) with attention gates on its short cuts (Oktay et al., 2018), as ED-AFM has
-    (Oinonen et al., ACS Nano 16, 89 (2022)), and with self-attention at the bottom, where a cell sees the whole
-    molecule. It works on blocks of two by two pixels, which costs a quarter and loses nothing.
+    There is a stack for each tip with which the molecule was measured. A U-Net (Ronneberger et al., 2015) with
+    attention gates on its short cuts (Oktay et al., 2018), as ED-AFM has (Oinonen et al., ACS Nano 16, 89 (2022)), and
+    with self-attention at the bottom, where a cell sees the whole molecule. It works on blocks of two by two pixels,
+    which costs a quarter and loses nothing.
 
     Parameters
     ----------
@@ -117,7 +127,7 @@ class DiscoveryNetwork(nnx.Module):
     def __init__(self, config: DiscoveryConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
         widths, blocks = config.widths, config.blocks
-        self.stem = _conv(6 * config.slices, widths[0], rngs)
+        self.stem = _conv(CHANNELS * len(config.tips) * config.slices, widths[0], rngs)
         self.down = nnx.List([_stage(width, count, rngs) for width, count in zip(widths, blocks, strict=True)])
         self.shrink = nnx.List([nnx.Linear(4 * a, b, rngs=rngs) for a, b in pairwise(widths)])
         self.attention = _Attention(widths[-1], config.heads, rngs)
@@ -127,7 +137,7 @@ class DiscoveryNetwork(nnx.Module):
         self.sharpen = nnx.Linear(widths[0], 4 * _MAP_FEATURES, rngs=rngs)
         self.map_head = _conv(_MAP_FEATURES, 2 * len(DESCRIPTORS), rngs)
         self.atom_hidden = _conv(widths[0], widths[0], rngs)
-        self.atom_head = nnx.Linear(widths[0], len(DEPTHS) + len(ELEMENTS), rngs=rngs)
+        self.atom_head = nnx.Linear(widths[0], len(DEPTHS) + len(ELEMENTS) + _AXES, rngs=rngs)
         self.condition_hidden = nnx.Linear(2 * widths[-1], _CONDITION_FEATURES, rngs=rngs)
         self.condition_head = nnx.Linear(_CONDITION_FEATURES, 2 * len(CONDITIONS), rngs=rngs)
 
@@ -142,14 +152,35 @@ class DiscoveryNetwork(nnx.Module):
         pooled = jnp.concatenate([bottom.mean((1, 2)), bottom.max((1, 2))], axis=-1)
         conditions = self.condition_head(nnx.leaky_relu(self.condition_hidden(pooled)))
         middle, vagueness = jnp.split(conditions, 2, axis=-1)
+        occupancy, elements, offsets = jnp.split(atoms, (len(DEPTHS), len(DEPTHS) + len(ELEMENTS)), axis=-1)
         return Output(
             values,
             jnp.clip(log_sigma, _SHARPEST, _VAGUEST),
-            atoms[..., : len(DEPTHS)],
-            atoms[..., len(DEPTHS) :],
+            occupancy,
+            elements,
+            offsets,
             middle,
             jnp.clip(vagueness, _SHARPEST, _VAGUEST),
         )
+
+    def with_tips(self, tips: tuple[str, ...]) -> "DiscoveryNetwork":
+        """Return the same network for further tips, whose stacks change nothing until it is trained with them.
+
+        Raises
+        ------
+        ConfigurationError
+            When the tips do not begin with those that it has.
+        """
+        known = self.config.tips
+        if tips[: len(known)] != known:
+            raise ConfigurationError(f"the network has the tips {known}: expected them first, not {tips}")
+        config = replace(self.config, tips=tips)
+        other = nnx.eval_shape(lambda: DiscoveryNetwork(config, rngs=nnx.Rngs(0)))
+        weights = nnx.state(self, nnx.Param)
+        kernel = weights["stem"]["kernel"]
+        more = other.stem.kernel.shape[2] - kernel.shape[2]
+        weights["stem"]["kernel"] = kernel.replace(jnp.pad(kernel[...], ((0, 0), (0, 0), (0, more), (0, 0))))
+        return nnx.merge(nnx.graphdef(other), weights)
 
     def _descend(self, x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
         shortcuts = []

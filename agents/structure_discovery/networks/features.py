@@ -8,6 +8,9 @@ _TYPICAL_SPREAD = 0.05
 _LOG_RANGE = 2.0
 _SMALLEST_SPREAD = 1e-6
 
+CHANNELS = 6
+"""Of the input, for every slice: a block of two by two pixels, whether it was measured, and the contrast."""
+
 
 def features(force_gradient: jax.Array, measured: jax.Array) -> jax.Array:
     """Return the input of :class:`~.discovery.DiscoveryNetwork`.
@@ -18,15 +21,20 @@ def features(force_gradient: jax.Array, measured: jax.Array) -> jax.Array:
     Parameters
     ----------
     force_gradient
-        N/m, shape (b, nz, ny, nx), from far to near; any numbers where nothing was measured.
+        N/m, shape (b, nt, nz, ny, nx) for nt tips, from far to near; any numbers where nothing was measured.
     measured
-        Whether a line was measured, shape (b, nz, ny).
+        Whether a line was measured, shape (b, nt, nz, ny).
 
     Returns
     -------
     jax.Array
-        Shape (b, ny / 2, nx / 2, 6 nz): blocks of two by two pixels are channels.
+        Shape (b, ny / 2, nx / 2, CHANNELS nt nz).
     """
+    every = [_of_one_tip(force_gradient[:, tip], measured[:, tip]) for tip in range(force_gradient.shape[1])]
+    return jnp.concatenate(every, axis=-1)
+
+
+def _of_one_tip(force_gradient: jax.Array, measured: jax.Array) -> jax.Array:
     known = measured[..., None]
     values = jnp.where(known, force_gradient, 0.0)
     count = jnp.maximum(known.sum((2, 3), keepdims=True) * force_gradient.shape[3], 1)

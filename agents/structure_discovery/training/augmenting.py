@@ -1,4 +1,4 @@
-"""What a sample looks like when the network sees it: turned, with noise, with slices and lines that are missing."""
+"""What a sample looks like when the network sees it: turned, noisy, with tips, slices and lines that are missing."""
 
 from typing import NamedTuple, Self
 
@@ -13,18 +13,20 @@ from twinscope.agents.structure_discovery.training_data.realism import realistic
 
 _CLEAN = 0.15  # Share of the samples without any noise.
 _FEWEST_SLICES = 2
-# Share of the samples with missing slices in which one slice ends in the middle, as in a running scan.
-_UNFINISHED = 0.3
+# Share of the stacks with missing slices in which the last slice ends in the middle, as in a running scan, and share in
+# which it covers a band of lines only.
+_UNFINISHED, _BAND = 0.3, 0.2
+_NARROWEST_BAND = 0.2  # Of the lines.
 _TILTS = tuple(list(CONDITIONS).index(name) for name in ("tilt_x", "tilt_y"))
 
 
 class Example(NamedTuple):
-    """What the training step needs of a :class:`~..training_data.batch.Batch` with one tip.
+    """What the training step needs of a :class:`~..training_data.batch.Batch`.
 
     Attributes
     ----------
     force_gradient
-        N/m, shape (b, nz, ny, nx).
+        N/m, shape (b, nt, nz, ny, nx) for nt tips.
     maps
         Shape (b, 4, ny, nx).
     numbers, positions
@@ -41,9 +43,9 @@ class Example(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch) -> Self:
-        """Take the first tip of a batch."""
+        """Take what is needed of a batch."""
         return cls(
-            np.asarray(batch.force_gradient[:, 0], np.float32),
+            np.asarray(batch.force_gradient, np.float32),
             np.asarray(batch.maps, np.float32),
             np.asarray(batch.numbers, np.int32),
             np.asarray(batch.positions, np.float32),
@@ -59,9 +61,9 @@ class Seen(NamedTuple):
     example
         The truth, turned as the images are.
     force_gradient
-        With noise, shape (b, nz, ny, nx).
+        With noise, shape (b, nt, nz, ny, nx).
     measured
-        Shape (b, nz, ny).
+        Shape (b, nt, nz, ny).
     """
 
     example: Example
@@ -70,7 +72,14 @@ class Seen(NamedTuple):
 
 
 def augmented(
-    key: jax.Array, example: Example, noise: float, whole: float, *, realism: float = 0.0, cut_outs: float = 0.0
+    key: jax.Array,
+    example: Example,
+    noise: float,
+    whole: float,
+    *,
+    realism: float = 0.0,
+    cut_outs: float = 0.0,
+    one_tip: float = 0.0,
 ) -> Seen:
     """Turn and spoil examples at random.
 
@@ -83,29 +92,33 @@ def augmented(
     noise
         Largest amplitude of the noise.
     whole
-        Share of the samples of which nothing is missing.
+        Share of the stacks of which nothing is missing.
     realism
-        Share of the samples with the imperfections of a microscope.
+        Share of the stacks with the imperfections of a microscope.
     cut_outs
-        Share of the samples of which rectangles are blank.
+        Share of the stacks of which rectangles are blank.
+    one_tip
+        Share of the samples that were measured with the first tip only.
     """
-    turning, loudness, hiss, missing, imperfect, cut = jax.random.split(key, 6)
+    turning, loudness, hiss, missing, imperfect, cut, alone = jax.random.split(key, 7)
     turned = turn(example, jax.random.randint(turning, (), 0, 8))
-    count, slices, lines, _ = example.force_gradient.shape
-    amplitude = noise * jnp.maximum(0.0, jax.random.uniform(loudness, (count,), minval=_CLEAN / (_CLEAN - 1)))
-    gradient = _imperfect(imperfect, jnp.asarray(turned.force_gradient), realism)
-    return Seen(
-        turned,
-        _cut(cut, with_uniform_noise(hiss, gradient, amplitude), cut_outs),
-        _measured(missing, (count, slices, lines), whole),
-    )
+    shape = turned.force_gradient.shape
+    samples, tips, slices, lines, _ = shape
+    stacks = jnp.asarray(turned.force_gradient).reshape(samples * tips, *shape[2:])
+    amplitude = noise * jnp.maximum(0.0, jax.random.uniform(loudness, (len(stacks),), minval=_CLEAN / (_CLEAN - 1)))
+    noisy = with_uniform_noise(hiss, _imperfect(imperfect, stacks, realism), amplitude)
+    measured = _measured(missing, (len(stacks), slices, lines), whole).reshape(shape[:-1])
+    with_it = jnp.arange(tips)[:, None, None] == 0
+    with_all = jax.random.bernoulli(alone, 1 - one_tip, (samples, 1, 1, 1))
+    return Seen(turned, _cut(cut, noisy, cut_outs).reshape(shape), measured & (with_it | with_all))
 
 
-def as_measured(key: jax.Array, example: Example, amplitude: float | jax.Array) -> Seen:
-    """Add noise of one amplitude to whole examples."""
-    count, slices, lines, _ = example.force_gradient.shape
-    noisy = with_uniform_noise(key, jnp.asarray(example.force_gradient), jnp.full(count, amplitude))
-    return Seen(example, noisy, jnp.ones((count, slices, lines), bool))
+def as_measured(key: jax.Array, example: Example, amplitude: float | jax.Array, tips: int = 1) -> Seen:
+    """Add noise of one amplitude to whole examples that were measured with so many tips."""
+    shape = example.force_gradient.shape
+    stacks = jnp.asarray(example.force_gradient).reshape(-1, *shape[2:])
+    noisy = with_uniform_noise(key, stacks, jnp.full(len(stacks), amplitude)).reshape(shape)
+    return Seen(example, noisy, jnp.broadcast_to((jnp.arange(shape[1]) < tips)[:, None, None], shape[:-1]))
 
 
 def turn(example: Example, symmetry: jax.Array) -> Example:
@@ -153,17 +166,22 @@ def _cut(key: jax.Array, stacks: jax.Array, share: float) -> jax.Array:
 
 
 def _measured(key: jax.Array, shape: tuple[int, int, int], whole: float) -> jax.Array:
-    """Say which lines were measured: all, or some slices, of which one may have ended in the middle."""
+    """Say which lines were measured: all, or some slices, of which one may have ended in the middle or be a band."""
     count, slices, lines = shape
-    all_there, how_many, which, unfinished, last, until = jax.random.split(key, 6)
+    all_there, how_many, which, kind, last, until, first = jax.random.split(key, 7)
     kept = jax.random.randint(how_many, (count, 1), _FEWEST_SLICES, slices)
     rank = jax.random.uniform(which, (count, slices)).argsort(-1).argsort(-1)
     chosen = (rank < kept)[..., None]
     # The slice that comes last in the random order is the one that is being measured.
-    running = (rank == kept - 1)[..., None] & (jax.random.uniform(unfinished, (count, 1, 1)) < _UNFINISHED)
+    partly = jax.random.uniform(kind, (count, 1, 1))
+    newest = (rank == kept - 1)[..., None]
     line = jnp.arange(lines)
     upwards = jax.random.bernoulli(last, shape=(count, 1, 1))
-    done = jax.random.uniform(until, (count, 1, 1)) * lines
-    recorded = jnp.where(upwards, line < done, line >= lines - done)
+    share = jax.random.uniform(until, (count, 1, 1))
+    recorded = jnp.where(upwards, line < share * lines, line >= lines - share * lines)
+    width = lines * (_NARROWEST_BAND + (1 - _NARROWEST_BAND) * share)
+    start = jax.random.uniform(first, (count, 1, 1)) * (lines - width)
+    band = (line >= start) & (line < start + width)
+    there = jnp.where(partly < _UNFINISHED, recorded, jnp.where(partly < _UNFINISHED + _BAND, band, True))
     everything = jax.random.uniform(all_there, (count, 1, 1)) < whole
-    return everything | (chosen & (~running | recorded))
+    return everything | (chosen & (~newest | there))

@@ -22,6 +22,7 @@ WEIGHTS: Mapping[str, float] = {
     "sigma": 0.03,
     "occupancy": 15.0,
     "elements": 0.1,
+    "offsets": 0.3,
     "conditions": 0.03,
 }
 """How much the parts of the loss count; found by their size at the end of a short training."""
@@ -32,12 +33,15 @@ _MAP_WEIGHTS: Mapping[str, float] = {
     "atomic_disks": 1.0,
     "vdw_spheres": 2.0,
     "height_map": 3.0,
-    "electrostatic_map": 0.15,
+    "electrostatic_map": 0.1,
 }
 
 # Atoms at these depths are hardly visible.
 _HIDDEN_DEPTH, _HIDDEN_WEIGHT = -0.9, 0.3
 _LAYER_WEIGHTS = np.where(np.array(DEPTHS) > _HIDDEN_DEPTH, 1.0, _HIDDEN_WEIGHT).astype(np.float32)
+
+# Å: larger errors of positions count in proportion, so that atoms that cannot be seen do not decide.
+_POSITION_SCALE = 0.05
 
 # Rare elements count more, by the inverse root of how often they are: of H C N O F Si P S Cl Br.
 _ELEMENT_WEIGHTS = (0.8, 0.7, 1.5, 1.5, 2.0, 2.5, 2.5, 2.0, 2.0, 2.5)
@@ -76,12 +80,14 @@ def losses(output: Output, maps: jax.Array, conditions: jax.Array, atoms: AtomTa
     errors = output.maps - maps
     missed = output.conditions - conditions
     named = optax.softmax_cross_entropy_with_integer_labels(output.elements, atoms.elements)
+    away = optax.huber_loss(output.offsets, atoms.offsets, delta=_POSITION_SCALE).sum(-1) / _POSITION_SCALE
     weights = jnp.where(atoms.asked, jnp.asarray(_ELEMENT_WEIGHTS, named.dtype)[atoms.elements], 0.0)
     return {
         "maps": ((errors**2).mean((0, 1, 2)) * jnp.array([_MAP_WEIGHTS[name] for name in DESCRIPTORS])).mean(),
         "sigma": _likelihood(errors, output.log_sigma),
         "occupancy": (optax.sigmoid_binary_cross_entropy(output.occupancy, atoms.occupancy) * _LAYER_WEIGHTS).mean(),
         "elements": (named * weights).sum() / jnp.maximum(weights.sum(), 1.0),
+        "offsets": (away * atoms.asked).sum() / jnp.maximum(atoms.asked.sum(), 1.0),
         "conditions": (missed**2).mean() + _likelihood(missed, output.conditions_log_sigma),
     }
 

@@ -47,8 +47,8 @@ def _text(card: Card, curve: list[dict[str, Any]]) -> str:
     return f"""# Model card: {card.name}
 
 Written by the training. The network is `DiscoveryNetwork`, widths {list(card.config.widths)}, blocks
-{list(card.config.blocks)}, {card.config.slices} slices; input: frequency shift of a CO tip
-at heights 0.1 Å apart, over 16 Å.
+{list(card.config.blocks)}, {card.config.slices} slices; input: frequency shift at
+heights 0.1 Å apart, over 16 Å, with the tips {", ".join(card.config.tips)}, of which the first is needed.
 
 | | |
 |---|---|
@@ -57,6 +57,7 @@ at heights 0.1 Å apart, over 16 Å.
 | molecules | {molecules["train"]} to train, {molecules["validation"]} of other scaffolds to validate and calibrate |
 | elements | {run["elements"]} |
 | samples | {samples} |
+| begun with | {run["start"] or "random weights"} |
 | steps | {training["steps"]}, {training["batch"]} samples each |
 | learning rate | {training["learning_rate"]}, cosine after {training["warmup"]} steps |
 | noise | uniform, amplitude 0 to {training["noise"]} of the range of a slice |
@@ -65,7 +66,8 @@ at heights 0.1 Å apart, over 16 Å.
 
 ## Errors on the validation molecules
 
-Mean squared errors, in the unit squared; "noisy" with uniform noise of 0.1 of the range of each slice.
+Mean squared errors, in the unit squared, from stacks of the first tip; "noisy" with uniform noise of 0.1 of the range
+of each slice. In brackets R², with noise: from the first tip, and from all.
 
 {_table(curve)}
 
@@ -88,16 +90,18 @@ empirical, so that electrostatic maps are those of the model. Atoms more than ab
 def _table(curve: list[dict[str, Any]]) -> str:
     every = max(1, -(-len(curve) // _LINES_OF_THE_CURVE))
     shown = curve[::-1][::every][::-1]
-    head = "| step | " + " | ".join(f"{name}, {unit}: noisy / clean (R²)" for name, unit in DESCRIPTORS.items()) + " |"
+    titles = [f"{name}, {unit}: noisy / clean (R², of all)" for name, unit in DESCRIPTORS.items()]
+    head = "| step | " + " | ".join(titles) + " |"
     rows = []
     for line in shown:
-        score = line["validation"]
-        cells = [
-            f"{score['noisy'][name]:.3g} / {score['clean'][name]:.3g} ({score['explained'][name]:.3f})"
-            for name in DESCRIPTORS
-        ]
+        cells = [_cell(line["validation"], name) for name in DESCRIPTORS]
         rows.append(f"| {line['step']} | " + " | ".join(cells) + " |")
     return "\n".join([head, "|---" * (len(DESCRIPTORS) + 1) + "|", *rows])
+
+
+def _cell(score: dict[str, Any], name: str) -> str:
+    explained = f"{score['explained'][name]:.3f}, {score['explained_by_all'][name]:.3f}"
+    return f"{score['noisy'][name]:.3g} / {score['clean'][name]:.3g} ({explained})"
 
 
 def _factors(card: Card) -> str:

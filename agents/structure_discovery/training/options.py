@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from twinscope.agents.structure_discovery.networks.discovery import DiscoveryConfig
 from twinscope.errors import ConfigurationError
 
-_MAY_BE_ZERO = ("seed", "warmup", "weight_decay", "validation_samples", "realism", "cut_outs")
+_MAY_BE_ZERO = ("seed", "warmup", "weight_decay", "validation_samples", "realism", "cut_outs", "one_tip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +29,13 @@ class TrainingOptions:
     noise
         Largest amplitude c of the noise: uniform over c times the range of a slice. Each sample has its own.
     whole
-        Share of the samples with all slices; from the others slices and lines are missing.
+        Share of the stacks with all slices; from the others slices and lines are missing.
     realism
-        Share of the samples with drift, creep, coloured noise and hum, as :func:`~..training_data.realism.realistic`.
+        Share of the stacks with drift, creep, coloured noise and hum, as :func:`~..training_data.realism.realistic`.
     cut_outs
-        Share of the samples of which small rectangles are blank.
+        Share of the stacks of which small rectangles are blank.
+    one_tip
+        Share of the samples that were measured with the first tip only, where the recipe has more.
     validate_every
         Steps from one validation to the next; a checkpoint is written then, too.
     validation_samples
@@ -54,6 +56,7 @@ class TrainingOptions:
     whole: float = 0.6
     realism: float = 0.3
     cut_outs: float = 0.3
+    one_tip: float = 0.5
     validate_every: int = 500
     validation_samples: int = 64
     seed: int = 0
@@ -64,7 +67,7 @@ class TrainingOptions:
             value = getattr(self, one.name)
             if isinstance(value, int | float) and (value < 0 or (value == 0 and one.name not in _MAY_BE_ZERO)):
                 raise ConfigurationError(f"the option {one.name} of the training is {value!r}: expected more than zero")
-        for name in ("averaging", "whole", "realism", "cut_outs"):
+        for name in ("averaging", "whole", "realism", "cut_outs", "one_tip"):
             if getattr(self, name) > 1:
                 raise ConfigurationError(
                     f"the option {name} of the training is {getattr(self, name)}: expected up to 1"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Run:
     Attributes
     ----------
     molecules
-        Of the library: those of the part "train" are trained with.
+        Of the library, which the seed does not change: those of the part "train" are trained with.
     elements
         Of the library: "light" or "heavy".
     own_molecules
@@ -50,7 +50,7 @@ class Run:
     start
         Weights to begin with; None for random ones.
     training
-        How.
+        How; the tips of its network are those of the recipe.
     """
 
     molecules: int = 10000
@@ -107,8 +107,10 @@ def train(folder: Path, run: Run, reports: Reports | None = None, *, processes: 
     """
     reports = reports or Reports()
     folder.mkdir(parents=True, exist_ok=True)
-    start = None if run.start is None else load_network(run.start)[0]
-    trainer = Trainer(run.training, run.recipe.grid.axis(), folder, start)
+    tips = run.recipe.tips
+    training = replace(run.training, network=replace(run.training.network, tips=tips))
+    start = None if run.start is None else load_network(run.start)[0].with_tips(tips)
+    trainer = Trainer(training, run.recipe.grid.axis(), folder, start)
     molecules = _molecules(run, reports, processes)
     validation = Stream(molecules["validation"], run.recipe, run.training.seed)
     begin, done = time.monotonic(), int(trainer.state.step)
@@ -127,7 +129,7 @@ def train(folder: Path, run: Run, reports: Reports | None = None, *, processes: 
         "hours_of_the_last_session": round(hours, 2),
         "steps_of_the_last_session": run.training.steps - done,
     }
-    card = Card("discovery", run.training.network, sigma_factors(network, examples), told)
+    card = Card("discovery", training.network, sigma_factors(network, examples), told)
     write_model_card(folder, card)
     return save_network(folder / WEIGHTS, network, card)
 
@@ -138,7 +140,6 @@ def _molecules(run: Run, reports: Reports, processes: int) -> dict[str, list[Mol
     else:
         every = library(
             run.molecules,
-            seed=run.training.seed,
             elements=run.elements,  # type: ignore[arg-type]
             processes=processes,
             progress=reports.molecules,

@@ -19,7 +19,7 @@ _ELEMENT_RADIUS = 0.45  # Å: pixels as near as this to an atom are to name its 
 _ELEMENT_DEPTH = 1.2  # Å: deeper atoms are not asked for.
 _FAR = 1e3
 
-_Targets = tuple[jax.Array, jax.Array, jax.Array]
+_Targets = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 class AtomTargets(NamedTuple):
@@ -33,11 +33,14 @@ class AtomTargets(NamedTuple):
         Index of the nearest atom's element in ELEMENTS, shape (b, my, mx).
     asked
         Whether there is an atom to be named at the pixel, shape (b, my, mx).
+    offsets
+        Where that atom is: x and y from the pixel, z from the highest atom, in Å, shape (b, my, mx, 3).
     """
 
     occupancy: jax.Array
     elements: jax.Array
     asked: jax.Array
+    offsets: jax.Array
 
 
 def atom_targets(numbers: jax.Array | np.ndarray, positions: jax.Array | np.ndarray, axis: jax.Array) -> AtomTargets:
@@ -59,20 +62,23 @@ def atom_targets(numbers: jax.Array | np.ndarray, positions: jax.Array | np.ndar
 
     # One atom of all molecules after the other: an array of pixels by atoms would be much slower on a CPU.
     def add(targets: _Targets, atoms: tuple[jax.Array, jax.Array]) -> tuple[_Targets, None]:
-        occupancy, elements, nearest = targets
+        occupancy, elements, nearest, offsets = targets
         number, position = atoms
         x, y, z = jnp.where(number[:, None] > 0, position, _FAR).T[..., None]
-        squared_x, squared_y = (axis - x) ** 2, (axis - y) ** 2  # (b, m)
+        to_x, to_y = x - axis, y - axis  # (b, m)
+        squared_x, squared_y = to_x**2, to_y**2
         peak_x, peak_y = (jnp.exp(-squared / (2 * LATERAL_WIDTH**2)) for squared in (squared_x, squared_y))
         peak_z = jnp.exp(-((depths - z) ** 2) / (2 * DEPTH_WIDTH**2))
         peak = peak_y[:, :, None, None] * peak_x[:, None, :, None] * peak_z[:, None, None, :]
         hidden = jnp.where(z > -_ELEMENT_DEPTH, 0.0, _FAR)
         distance = (squared_y + hidden)[:, :, None] + squared_x[:, None, :]
         nearer = distance < nearest
+        here = jnp.broadcast_arrays(to_x[:, None, :], to_y[:, :, None], z[..., None])
         return (
             jnp.maximum(occupancy, peak),
             jnp.where(nearer, index_of[number][:, None, None], elements),
             jnp.where(nearer, distance, nearest),
+            jnp.where(nearer[..., None], jnp.stack(here, axis=-1), offsets),
         ), None
 
     images = (count, pixels, pixels)
@@ -80,6 +86,7 @@ def atom_targets(numbers: jax.Array | np.ndarray, positions: jax.Array | np.ndar
         jnp.zeros((*images, len(DEPTHS)), positions.dtype),
         jnp.zeros(images, index_of.dtype),
         jnp.full(images, _ELEMENT_RADIUS**2, positions.dtype),
+        jnp.zeros((*images, 3), positions.dtype),
     )
-    (occupancy, elements, nearest), _ = jax.lax.scan(add, nothing, (numbers.T, positions.swapaxes(0, 1)))
-    return AtomTargets(occupancy, elements, nearest < _ELEMENT_RADIUS**2)
+    (occupancy, elements, nearest, offsets), _ = jax.lax.scan(add, nothing, (numbers.T, positions.swapaxes(0, 1)))
+    return AtomTargets(occupancy, elements, nearest < _ELEMENT_RADIUS**2, offsets)

@@ -144,7 +144,15 @@ class Trainer:
 
     def _advance(self, state: State, example: Example, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         options = self.options
-        seen = augmented(key, example, options.noise, options.whole, realism=options.realism, cut_outs=options.cut_outs)
+        seen = augmented(
+            key,
+            example,
+            options.noise,
+            options.whole,
+            realism=options.realism,
+            cut_outs=options.cut_outs,
+            one_tip=options.one_tip,
+        )
 
         def objective(weights: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
             output = nnx.merge(self.graph, weights)(seen.force_gradient, seen.measured)
