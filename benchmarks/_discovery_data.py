@@ -36,31 +36,38 @@ class TestSet:
         Force gradients and maps.
     structures
         The true atoms.
+    tips
+        With which they were imaged.
     seed
         Of orientations and noise.
     """
 
     batch: Batch
     structures: list[Structure]
+    tips: tuple[str, ...]
     seed: int
 
     def __len__(self) -> int:
         return len(self.structures)
 
-    def stacks(self, noise: float, kept: Sequence[int] | slice = _ALL) -> Iterator[ImageStack]:
-        """Yield what a microscope measures, NaN in the slices that are not kept."""
+    def stacks(self, noise: float, kept: Sequence[int] | slice = _ALL, tip: int = 0) -> Iterator[ImageStack]:
+        """Yield what a microscope measures with one of the tips, NaN in the slices that are not kept."""
         grid, axis = PUBLISHED_GRID, PUBLISHED_GRID.axis()
         left_out = np.ones(grid.slices, bool)
         left_out[kept] = False
         hertz = -_SENSOR.frequency / (2 * _SENSOR.stiffness)
         z = grid.spacing * np.arange(grid.slices)[::-1]
-        random = np.random.default_rng(self.seed)
-        for gradient in np.asarray(self.batch.force_gradient)[:, 0]:
+        random = np.random.default_rng([self.seed, tip] if tip else self.seed)
+        for gradient in np.asarray(self.batch.force_gradient)[:, tip]:
             images = hertz * gradient
             spread = np.ptp(images, axis=(-2, -1), keepdims=True)
             images = images + noise * (random.random(images.shape) - 0.5) * spread
             images[left_out] = np.nan
-            yield ImageStack(images, axis, axis, z, _SENSOR)
+            yield ImageStack(images, axis, axis, z, _SENSOR, self.tips[tip])
+
+    def stacks_of_all_tips(self, noise: float) -> Iterator[tuple[ImageStack, ...]]:
+        """Yield what it measures with all of them, one after the other."""
+        return zip(*(self.stacks(noise, tip=tip) for tip in range(len(self.tips))), strict=True)
 
 
 def imaged(molecules: Sequence[Molecule], recipe: Recipe, seed: int) -> TestSet:
@@ -78,7 +85,7 @@ def imaged(molecules: Sequence[Molecule], recipe: Recipe, seed: int) -> TestSet:
             )
             for scene, molecule in zip(scenes, part, strict=True)
         ]
-    return TestSet(Batch.joined(batches), structures, seed)
+    return TestSet(Batch.joined(batches), structures, recipe.tips, seed)
 
 
 def test_molecules(count: int) -> list[Molecule]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +17,8 @@ from twinscope.agents.structure_discovery.predictor import Predictor
 from twinscope.agents.structure_discovery.stack import ImageStack
 
 _AT_ONCE = 10
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +66,11 @@ class Ours:
         self.name = predictor.card.name
         self.predictor = predictor
 
-    def predictions(self, stacks: Iterable[ImageStack]) -> list[Prediction]:
-        """Predict everything."""
+    def predictions(self, stacks: Iterable[ImageStack | tuple[ImageStack, ...]]) -> list[Prediction]:
+        """Predict everything; of molecules that were measured with several tips, from all of them."""
         return [one for part in _parts(stacks) for one in self.predictor.predict_many(part)]
 
-    def maps(self, stacks: Iterable[ImageStack]) -> Maps:
+    def maps(self, stacks: Iterable[ImageStack | tuple[ImageStack, ...]]) -> Maps:
         """Predict all maps."""
         return maps_of(self.predictions(stacks))
 
@@ -82,7 +84,7 @@ def maps_of(predictions: Sequence[Prediction]) -> Maps:
     )
 
 
-def _parts(stacks: Iterable[ImageStack]) -> Iterator[list[ImageStack]]:
+def _parts(stacks: Iterable[Item]) -> Iterator[list[Item]]:
     waiting = iter(stacks)
     while part := list(islice(waiting, _AT_ONCE)):
         yield part

@@ -110,6 +110,7 @@ class Trainer:
         first = State(jnp.zeros((), jnp.int32), weights, jax.tree.map(jnp.copy, weights), self._optimiser.init(weights))
         self._checkpoints = Checkpoints(folder / "checkpoints", asdict(options))
         self.state: State = jax.device_put(self._checkpoints.latest(first), self._everywhere)
+        self._unseen: list[Example] = []
         self._step = jax.jit(self._advance, donate_argnums=0)
 
     def train(self, source: Source, validation: Source | None, report: Callable[[Progress], None]) -> None:
@@ -184,9 +185,10 @@ class Trainer:
 
     def _validate(self, source: Source, meter: "_Meter") -> Score:
         size = self.options.batch
-        count = max(1, self.options.validation_samples // size)
-        examples = [Example.of(source.batch(number, size)) for number in range(count)]
-        score = score_of(self.network(), examples)
+        if not self._unseen:
+            count = max(1, self.options.validation_samples // size)
+            self._unseen = [Example.of(source.batch(number, size)) for number in range(count)]
+        score = score_of(self.network(), self._unseen)
         line = {"step": meter.done, "loss": meter.means(), "validation": asdict(score)}
         with (self._folder / METRICS).open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -2,17 +2,15 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
-from twinscope.agents.structure_discovery.training_data.batch import Batch
 from twinscope.agents.structure_discovery.training_data.imaging import MoleculeLike, simulate_samples
 from twinscope.agents.structure_discovery.training_data.recipe import Recipe
-from twinscope.agents.structure_discovery.training_data.shards import count_shards, write_shards
+from twinscope.agents.structure_discovery.training_data.shards import shard_numbers, write_shards
 
-_AHEAD = 1  # Chunks that wait to be written, beside those that are made.
 _APART = 1_000_003  # Chunks have seeds of their own.
 ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
@@ -54,26 +52,23 @@ def fill(
         When a file cannot be written.
     """
     chunks = [molecules[start : start + chunk] for start in range(0, len(molecules), chunk)]
-    there = count_shards(folder)
-    made = repeats * sum(map(len, chunks[:there]))
-    for batch in _simulated(list(enumerate(chunks))[there:], recipe, repeats, seed, processes):
-        write_shards(folder, [batch], recipe=recipe, seed=seed)
-        made += len(batch)
-        report(made)
-
-
-def _simulated(
-    chunks: Sequence[tuple[int, Sequence[MoleculeLike]]], recipe: Recipe, repeats: int, seed: int, processes: int
-) -> Iterator[Batch]:
+    there = shard_numbers(folder)
+    missing = [number for number in range(len(chunks)) if number not in there]
+    made = repeats * sum(len(chunk) for number, chunk in enumerate(chunks) if number in there)
     with _environment(ONE_THREAD), ProcessPoolExecutor(processes, get_context("spawn")) as workers:
-        waiting = []
-        for number, molecules in chunks:
-            indices = range(repeats * len(molecules))
-            waiting.append(workers.submit(simulate_samples, molecules, recipe, seed + _APART * number, indices))
-            if len(waiting) > processes + _AHEAD:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+        files = [workers.submit(_make, folder, number, chunks[number], recipe, repeats, seed) for number in missing]
+        try:
+            for file in as_completed(files):
+                made += file.result()
+                report(made)
+        finally:
+            workers.shutdown(cancel_futures=True)
+
+
+def _make(folder: Path, number: int, molecules: Sequence[MoleculeLike], recipe: Recipe, repeats: int, seed: int) -> int:
+    """Make one file; where the samples are made, since they are half a gigabyte to be sent to another process."""
+    batch = simulate_samples(molecules, recipe, seed + _APART * number, range(repeats * len(molecules)))
+    return write_shards(folder, [batch], recipe=recipe, seed=seed, first=number)
 
 
 @contextmanager

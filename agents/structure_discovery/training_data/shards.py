@@ -26,18 +26,26 @@ _LARGEST_CODE = 2**16 - 1
 
 
 def write_shards(
-    folder: str | Path, batches: Iterable[Batch], *, recipe: Recipe, seed: int, notes: dict[str, Any] | None = None
+    folder: str | Path,
+    batches: Iterable[Batch],
+    *,
+    recipe: Recipe,
+    seed: int,
+    first: int | None = None,
+    notes: dict[str, Any] | None = None,
 ) -> int:
     """Write batches into a folder, one file for each, as they come.
 
     Parameters
     ----------
     folder
-        Made if it is not there. Files are added after those that it has already.
+        Made if it is not there.
     batches
         A few hundred samples each make files of some 100 MB.
     recipe, seed
         What the samples were made with; they are stored with them, and so are the versions of the software.
+    first
+        Number of the first file; unless given, files are added after those that are there already.
     notes
         Further plain data to be stored.
 
@@ -57,23 +65,24 @@ def write_shards(
     metadata = json.dumps(
         {"recipe": recipe.to_dict(), "seed": seed, "versions": _versions(), "notes": notes or {}}, sort_keys=True
     )
+    begin = 1 + max(shard_numbers(folder), default=-1) if first is None else first
     written = 0
-    for batch in batches:
+    for number, batch in enumerate(batches, start=begin):
         batch.check()
         if len(batch) == 0:
             raise InvalidRequestError("a batch has no samples: nothing can be written of it")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write(folder, batch, metadata)
+            _write(folder / f"shard-{number:05d}.h5", batch, metadata)
         except OSError as exc:
             raise StoreError(f"training data cannot be written into {folder}: {exc}") from exc
         written += len(batch)
     return written
 
 
-def count_shards(folder: str | Path) -> int:
-    """Return the number of files in a folder that :func:`write_shards` has written; 0 when there is no folder."""
-    return len(list(Path(folder).glob(_PATTERN)))
+def shard_numbers(folder: str | Path) -> set[int]:
+    """Return the numbers of the files that :func:`write_shards` has written into a folder, if there is one."""
+    return {int(path.stem.rpartition("-")[2]) for path in Path(folder).glob(_PATTERN)}
 
 
 class Shards:
@@ -152,10 +161,8 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in ("twinscope", "jax", "numpy")}}
 
 
-def _write(folder: Path, batch: Batch, metadata: str) -> None:
+def _write(path: Path, batch: Batch, metadata: str) -> None:
     """Write one file under a temporary name, so that there is never half of one."""
-    number = 1 + max((int(path.stem.rpartition("-")[2]) for path in folder.glob(_PATTERN)), default=-1)
-    path = folder / f"shard-{number:05d}.h5"
     temporary = path.with_suffix(".part")
     with h5py.File(temporary, "w") as file:
         file.attrs["format"] = _FORMAT
