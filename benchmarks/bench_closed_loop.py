@@ -2,36 +2,29 @@
 
 import argparse
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from _agent_choice import report_choice
+from _cases import set_up
+from _closed_loop_score import KINDS, Detection, compare_molecule, is_right, raster_costs, score_detection
 from _report import Figure, Report
-from ase import Atoms
-from ase.neighborlist import natural_cutoffs, neighbor_list
-from scipy.optimize import linear_sum_assignment
 
 from twinscope import Microscope
-from twinscope.agents.structure_discovery.agent import (
-    DiscoveryOptions,
-    DiscoveryRecord,
-    MoleculeRecord,
-    StructureDiscoveryAgent,
-)
+from twinscope.agents.structure_discovery.agent import DiscoveryOptions, DiscoveryRecord, StructureDiscoveryAgent
 from twinscope.agents.structure_discovery.agent.operator import ANGSTROM, Operator
 from twinscope.agents.structure_discovery.agent.overview import Overview, take_overview
-from twinscope.agents.structure_discovery.graph.align import find_shift, shifted
-from twinscope.agents.structure_discovery.graph.matching import compare
+from twinscope.agents.structure_discovery.graph.matching import Comparison
+from twinscope.agents.structure_discovery.graph.summary import summarise
 from twinscope.agents.structure_discovery.predictor import Predictor
 from twinscope.agents.structure_discovery.refinement import refine
-from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID
-from twinscope.agents.structure_discovery.structure import ELEMENTS, NUMBERS, Structure
 
-# Whoever is nearer than this (Å) to a molecule has found it: half of a small one, and the creep of the piezo.
-_FOUND = 8.0
-_KINDS = {"molecule": "alone", "island": "in islands", "edge": "at steps"}
+# Molecules whose middle is so far (m) outside the area are known to the oracle, too: they may be seen at its edge.
+_AROUND = 2e-9
 
 
 @dataclass(frozen=True)
@@ -40,157 +33,187 @@ class Score:
 
     Attributes
     ----------
-    found
-        For each kind, whether each true molecule was found.
-    false
-        How many were seen where none is.
-    solved, right
-        Molecules for which a structure was given, and those with the right graph.
-    time, area
-        Instrument time in s, and scanned area in nm², each slice counted.
-    raster_time, raster_area
-        Of the whole area at the resolution of the network, at all heights.
+    detection
+        What was seen in the overview.
+    molecules
+        True ones in the area.
+    comparisons
+        Of the structures that were given, with the truth.
+    endings
+        How the work on each molecule ended.
+    slices
+        Of each molecule that was measured: in how many lines were measured.
+    surveying, investigating
+        Instrument time of the overview, and of everything after it, in s.
+    scanned
+        nm², each slice counted.
+    cost
+        Processor time, in s.
     """
 
-    found: Mapping[str, Sequence[bool]]
-    false: int
-    solved: int
-    right: int
-    time: float
-    area: float
-    raster_time: float
-    raster_area: float
+    detection: Detection
+    molecules: int
+    comparisons: Sequence[Comparison] = field(repr=False)
+    endings: Sequence[str]
+    slices: Sequence[int]
+    surveying: float
+    investigating: float
+    scanned: float
+    cost: float
 
 
 def main() -> None:
     """Measure and report."""
+    arguments = _arguments()
+    set_up(keep_compiled=True)
+    options = DiscoveryOptions(
+        size=(arguments.size * 1e-9, arguments.size * 1e-9), molecules=arguments.molecules, bands=not arguments.whole
+    )
+    predictor = None
+    if arguments.choice or not arguments.detection:
+        predictor = Predictor.shipped() if arguments.weights is None else Predictor.from_file(arguments.weights)
+    if arguments.choice:
+        assert predictor is not None
+        report = Report(f"Slices and lines that the agent chooses: {arguments.choice} molecules")
+        report_choice(report, predictor, arguments.choice, arguments.first)
+        report.finish(arguments.json)
+        return
+    scores, failures = [], []
+    for seed in range(arguments.first, arguments.first + arguments.worlds):
+        # A world that fails is a result, and no reason to lose those of the others.
+        try:
+            scores.append(score_world(seed, options, predictor, arguments))
+        except Exception as exc:  # noqa: BLE001
+            traceback.print_exc()
+            failures.append(f"world {seed} failed: {type(exc).__name__}: {exc}")
+        else:
+            print(f"world {seed}: {scores[-1]}", flush=True)
+    report = Report(f"Closed loop: {arguments.worlds} worlds, {arguments.size:g} nm, {arguments.realism}")
+    report.notes += failures
+    report.add("worlds that failed", Figure((float(len(failures)),), "missed"), target=0)
+    if scores:
+        report_detection(report, [score.detection for score in scores])
+        report_costs(report, scores, options)
+        report_structures(report, scores)
+    report.finish(arguments.json)
+
+
+def score_world(seed: int, options: DiscoveryOptions, predictor: Predictor | None, wanted: argparse.Namespace) -> Score:
+    """Let the agent loose on a world, and compare with the truth; without a predictor it only looks around."""
+    begin = time.process_time()
+    half = options.size[0] / 2
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Microscope(world={}, realism=wanted.realism, seed=seed, oracle=True, directory=folder) as scope,
+        scope.control(purpose="benchmark", duration=60),
+    ):
+        record: DiscoveryRecord | None = None
+        overview: Overview | None
+        if predictor is None:
+            operator = Operator(scope)
+            overview = take_overview(operator, options)
+            surveying, investigating, scanned = operator.time, 0.0, operator.scanned / 100
+        else:
+            refiner = refine if wanted.refine else None
+            record = StructureDiscoveryAgent(scope, predictor, options, refiner=refiner).run()
+            overview = record.overview
+            surveying, investigating = record.surveyed - record.begin, record.end - record.surveyed
+            scanned = record.scanned * 1e18
+        corners = (-half - _AROUND, -half - _AROUND), (half + _AROUND, half + _AROUND)
+        truth = scope.oracle(*corners)["molecules"]
+    molecules = () if record is None else record.molecules
+    stacks = [one.stack for one in molecules if one.stack is not None]
+    return Score(
+        score_detection(overview, truth, half / ANGSTROM),
+        sum(max(abs(place) for place in one["position"][:2]) <= half for one in truth),
+        [compare_molecule(one, truth) for one in molecules if one.structure is not None],
+        [one.ended for one in molecules],
+        [int(stack.measured.any(axis=(1, 2)).sum()) for stack in stacks],
+        surveying,
+        investigating,
+        scanned,
+        time.process_time() - begin,
+    )
+
+
+def report_detection(report: Report, detections: Sequence[Detection]) -> None:
+    """Add what was seen of what is there."""
+    for kind, name in KINDS.items():
+        pooled = [one for detection in detections for one in detection.found[kind]]
+        if pooled:
+            target = 0.95 if kind == "molecule" else None
+            report.add(f"molecules {name}: found", Figure((float(np.mean(pooled)),), "share"), target=target)
+            report.notes.append(f"{name}: {sum(pooled)} of {len(pooled)} found")
+    pooled = [one for detection in detections for every in detection.found.values() for one in every]
+    if pooled:
+        report.add("molecules: found", Figure((float(np.mean(pooled)),), "share"), target=0.95)
+        report.notes.append(f"all: {sum(pooled)} of {len(pooled)} found")
+    report.notes.append(f"seen where none is: {sum(one.false for one in detections)}")
+    missed = [one for detection in detections for one in detection.missed]
+    if missed:
+        report.notes.append("missed: " + "; ".join(missed))
+
+
+def report_costs(report: Report, scores: Sequence[Score], options: DiscoveryOptions) -> None:
+    """Add instrument time and scanned area, beside those of a raster, and what it took to simulate."""
+    raster_time, raster_area = raster_costs(options)
+    report.add("instrument time, overview", Figure(tuple(score.surveying for score in scores)))
+    shares = Figure(tuple(score.scanned / raster_area for score in scores), "times")
+    report.add("scanned area as a part of a raster's", shares)
+    report.notes.append(f"a raster of the area at all heights takes {raster_time:.0f} s for {raster_area:.0f} nm²")
+    tried = [score for score in scores if score.endings]
+    if tried:
+        times = Figure(tuple(score.surveying + score.investigating for score in tried))
+        spread = np.percentile(times.values, [10, 90])
+        report.add("instrument time, everything", times, peer=("a raster of the area", Figure((raster_time,))))
+        report.notes.append(f"instrument time of everything, 10 % to 90 %: {spread[0]:.0f} to {spread[1]:.0f} s")
+        # A raster shows every molecule of the area, the agent goes to as many as it was asked for.
+        each = Figure(tuple(score.investigating / len(score.endings) for score in tried))
+        peers = Figure(tuple(raster_time / max(score.molecules, 1) for score in tried))
+        report.add("instrument time of a molecule, without the overview", each, peer=("raster, each molecule", peers))
+        of_all = tuple(one.surveying + one.molecules * one.investigating / len(one.endings) for one in tried)
+        report.add(
+            "instrument time if every molecule of the area took as long",
+            Figure(of_all),
+            peer=("a raster of the area", Figure((raster_time,))),
+        )
+    report.notes.append(f"processor time of a world: {np.median([score.cost for score in scores]):.0f} s in the median")
+
+
+def report_structures(report: Report, scores: Sequence[Score]) -> None:
+    """Add how right the structures are."""
+    endings = [ending for score in scores for ending in score.endings]
+    if not endings:
+        return
+    counts = ", ".join(f"{endings.count(ending)} {ending.replace('_', ' ')}" for ending in sorted(set(endings)))
+    report.notes.append(f"{len(endings)} molecules were tried: {counts}")
+    slices = [count for score in scores for count in score.slices]
+    comparisons = [one for score in scores for one in score.comparisons]
+    if not comparisons:
+        report.notes.append("no structure was given")
+        return
+    right, summary = sum(map(is_right, comparisons)), summarise(comparisons)
+    report.add("right graphs: atoms, elements and bonds", Figure((right / len(comparisons),), "share"))
+    report.notes.append(f"right graphs: {right} of {len(comparisons)}; slices: {np.median(slices):.0f} in the median")
+    for name in ("precision", "recall", "accuracy", "bond_precision", "bond_recall"):
+        what = {"accuracy": "elements of right atoms"}.get(name, name.replace("_", " "))
+        report.add(f"atoms: {what}", Figure((float(getattr(summary, name)),), "share"))
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=50, help="how many, with the seeds 0, 1, ...")
     parser.add_argument("--first", type=int, default=0, help="seed of the first")
     parser.add_argument("--size", type=float, default=20.0, help="of the area, in nm")
+    parser.add_argument("--molecules", type=int, default=1, help="that the agent goes to in each world")
     parser.add_argument("--realism", default="low_temperature", help="profile of the microscope")
     parser.add_argument("--detection", action="store_true", help="overview only: needs no network")
+    parser.add_argument("--choice", type=int, default=0, metavar="N", help="instead: order of slices on N molecules")
+    parser.add_argument("--whole", action="store_true", help="whole slices only, no bands of lines")
     parser.add_argument("--refine", action="store_true", help="fit structures to the stacks, too")
     parser.add_argument("--weights", type=Path, help="of the network; those that are shipped unless given")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    arguments = parser.parse_args()
-    predictor = None
-    if not arguments.detection:
-        predictor = Predictor.shipped() if arguments.weights is None else Predictor.from_file(arguments.weights)
-    scores = []
-    for seed in range(arguments.first, arguments.first + arguments.worlds):
-        scores.append(score_world(seed, arguments, predictor))
-        print(f"world {seed}: {scores[-1]}", flush=True)
-    report(scores, arguments)
-
-
-def score_world(seed: int, arguments: argparse.Namespace, predictor: Predictor | None) -> Score:
-    """Let the agent loose on a world, and compare with the truth."""
-    side = arguments.size * 1e-9
-    options = DiscoveryOptions(size=(side, side))
-    half = side / 2 + 2e-9
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Microscope(world={}, realism=arguments.realism, seed=seed, oracle=True, directory=folder) as scope,
-        scope.control(purpose="benchmark", duration=60),
-    ):
-        record = None
-        if predictor is None:
-            overview: Overview | None = take_overview(Operator(scope), options)
-        else:
-            refiner = refine if arguments.refine else None
-            record = StructureDiscoveryAgent(scope, predictor, options, refiner=refiner).run()
-            overview = record.overview
-        truth = scope.oracle((-half, -half), (half, half))["molecules"]
-        time = scope.state().time
-    found, false = score_detection(overview, truth, side / 2 / ANGSTROM)
-    molecules = () if record is None else tuple(one for one in record.molecules if one.structure is not None)
-    right = sum(is_right(one, truth) for one in molecules)
-    return Score(found, false, len(molecules), right, time, *costs(record, overview, options))
-
-
-def score_detection(
-    overview: Overview | None, truth: Sequence[Mapping[str, Any]], half: float
-) -> tuple[dict[str, list[bool]], int]:
-    """Match what was seen with what is there; return the matches by kind and the number of false ones."""
-    real = np.array([one["position"][:2] for one in truth]).reshape(-1, 2) / ANGSTROM
-    regions = () if overview is None else overview.molecules
-    seen = np.array([(one.x, one.y) for one in regions]).reshape(-1, 2)
-    away = np.linalg.norm(real[:, None] - seen[None], axis=-1)
-    rows, columns = linear_sum_assignment(np.minimum(away, 10 * _FOUND))
-    near = away[rows, columns] < _FOUND
-    # The edge of the area is as uncertain as the positions: what lies within that of it does not count.
-    counts = (np.abs(real) < half - _FOUND).all(axis=1)
-    found: dict[str, list[bool]] = {kind: [] for kind in _KINDS}
-    for number, one in enumerate(truth):
-        if counts[number]:
-            found[one["id"].partition(":")[0]].append(number in rows[near])
-    wrong = np.setdiff1d(np.arange(len(seen)), columns[near])
-    return found, len(wrong)
-
-
-def is_right(molecule: MoleculeRecord, truth: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the structure has the right atoms, elements and bonds."""
-    assert molecule.structure is not None
-    middle = np.array(molecule.center) / ANGSTROM
-    real = min(truth, key=lambda one: float(np.hypot(*(np.array(one["position"][:2]) / ANGSTROM - middle))))
-    expected = true_structure(real, middle)
-    moved = shifted(molecule.structure, find_shift(molecule.structure, expected, reach=3.0))
-    comparison = compare(moved, expected)
-    elements = comparison.confusion
-    same = not len(comparison.missing) and not len(comparison.extra) and elements.sum() == np.trace(elements)
-    return bool(same and not comparison.missing_bonds and not comparison.extra_bonds)
-
-
-def true_structure(molecule: Mapping[str, Any], middle: np.ndarray) -> Structure:
-    """Return the truth in the coordinates of the frame."""
-    numbers = [NUMBERS[ELEMENTS.index(symbol)] for symbol, *_ in molecule["atoms"]]
-    positions = np.array([place for _, *place in molecule["atoms"]]) / ANGSTROM - [*middle, 0.0]
-    positions[:, 2] -= positions[:, 2].max()
-    first, second = neighbor_list("ij", Atoms(numbers, positions), natural_cutoffs(Atoms(numbers)))
-    bonds = np.stack([first, second], axis=-1)[first < second]
-    return Structure.known(numbers, positions, bonds=bonds, bond_orders=np.ones(len(bonds)))
-
-
-def costs(
-    record: DiscoveryRecord | None, overview: Overview | None, options: DiscoveryOptions
-) -> tuple[float, float, float]:
-    """Return the scanned area (nm²), and time (s) and area (nm²) of a raster of everything."""
-    scanned = 0.0 if overview is None else float(np.ptp(overview.x) * np.ptp(overview.y)) / 100
-    frame = (PUBLISHED_GRID.pixels * PUBLISHED_GRID.pitch) ** 2 / 100
-    for molecule in () if record is None else record.molecules:
-        lines = sum(action.rows[1] - action.rows[0] for action in molecule.actions)
-        images = 0 if molecule.framed is None else len(molecule.framed.images)
-        scanned += frame * (lines / PUBLISHED_GRID.pixels + images)
-    area = options.size[0] * options.size[1] * 1e18
-    per_frame = 2 * options.line_time * PUBLISHED_GRID.pixels * PUBLISHED_GRID.slices
-    return scanned, per_frame * area / frame, area * PUBLISHED_GRID.slices
-
-
-def report(scores: Sequence[Score], arguments: argparse.Namespace) -> None:
-    """Put everything into one table."""
-    table = Report(f"Closed loop: {len(scores)} worlds, {arguments.size:g} nm, {arguments.realism}")
-    for kind, name in _KINDS.items():
-        pooled = [one for score in scores for one in score.found[kind]]
-        if pooled:
-            target = 0.95 if kind == "molecule" else None
-            table.add(f"molecules {name}: found", Figure((float(np.mean(pooled)),), "share"), target=target)
-            table.notes.append(f"{name}: {sum(pooled)} of {len(pooled)} found")
-    table.notes.append(f"seen where none is: {sum(score.false for score in scores)}")
-    times = Figure(tuple(score.time for score in scores), "s")
-    shares = Figure(tuple(score.area / score.raster_area for score in scores), "times")
-    table.add("instrument time", times)
-    # No ratio: a raster shows every molecule of the area, the agent goes to as many as it was asked for.
-    table.notes.append(f"a raster of the whole area, at all heights, takes {scores[0].raster_time:.0f} s")
-    table.add("scanned area, all slices, as a part of a raster's", shares)
-    spread = np.percentile(times.values, [10, 90])
-    table.notes.append(f"instrument time, 10 % to 90 %: {spread[0]:.0f} to {spread[1]:.0f} s")
-    solved = sum(score.solved for score in scores)
-    if solved:
-        right = sum(score.right for score in scores)
-        table.add("right graphs", Figure((right / solved,), "share"))
-        table.notes.append(f"right graphs: {right} of {solved}")
-    table.finish(arguments.json)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from twinscope.local import LocalTransport
 from twinscope.state import TipState
 
 GRID = StackGrid(pixels=24, pitch=14 / 24, slices=10, spacing=0.1)
+WIDE = StackGrid(pixels=48, pitch=0.5, slices=10, spacing=0.1)
 SMALL = DiscoveryOptions(size=(3e-9, 3e-9), margin=0.0, overview_pitch=1.5e-10, update_lines=8, shortest=3e-10)
 PLACE = (2.0, -3.0)
 
@@ -42,7 +43,7 @@ def over(instrument: Callable[..., Any]) -> Start:
 def discover(scope: Microscope, options: DiscoveryOptions = SMALL, **parameters: Any) -> DiscoveryRecord:
     predictor = parameters.pop("predictor", Thresholding())
     with scope.control():
-        return StructureDiscoveryAgent(scope, predictor, options, grid=GRID, **parameters).run()
+        return StructureDiscoveryAgent(scope, predictor, options, **{"grid": GRID, **parameters}).run()
 
 
 @pytest.mark.parametrize("modes", [(), ("constant_current",)])
@@ -140,6 +141,64 @@ def test_a_slice_that_is_too_near_ends_and_lower_ones_are_not_tried(over: Start)
     assert molecule.stack is not None
     assert not molecule.stack.measured[-1].any()
     assert molecule.ended == "complete"
+
+
+class Glitching(SurfaceDriver):
+    """Each whole slice has a line that went wrong, and, unless that is over, a place that never gives a value."""
+
+    dead: float | None = None
+
+    def trace(self, index: int) -> dict[str, np.ndarray]:
+        found = super().trace(index)
+        if self.request.pixels == (GRID.pixels, GRID.pixels) and index == 7:
+            found["frequency_shift"] = found["frequency_shift"] + 30.0
+        if self.dead is not None and self.request.pixels[0] == GRID.pixels:
+            y = super(SurfaceDriver, self).trace(index)["at_y"][0] * 1e10
+            if abs(y - self.dead) < GRID.pitch / 2:
+                found["frequency_shift"] = found["frequency_shift"] * np.nan
+        return found
+
+
+def test_a_spoiled_line_is_measured_once_more(over: Start) -> None:
+    clean, record = (
+        discover(over(driver(PLACE, noise=0.0)), DiscoveryOptions(**_changed(bands=False)))
+        for driver in (SurfaceDriver, Glitching)
+    )
+    (molecule,), (expected,) = record.molecules, clean.molecules
+    assert [action.repeated for action in molecule.actions] == [1] * GRID.slices
+    assert molecule.stack is not None
+    assert expected.stack is not None
+    assert np.allclose(molecule.stack.frequency_shift, expected.stack.frequency_shift, atol=1e-3)
+    # The line takes its time, and the way back.
+    lines = record.instrument_time - clean.instrument_time
+    assert lines == pytest.approx(GRID.slices * SMALL.line_time, rel=0.5)
+    assert record.scanned > clean.scanned
+
+
+def test_a_line_that_cannot_be_measured_is_tried_twice_and_then_left_out(over: Start) -> None:
+    driver = Glitching(PLACE)
+    driver.dead = PLACE[1] - 3.0
+    (molecule,) = discover(over(driver)).molecules
+    assert molecule.ended == "complete"
+    assert molecule.stack is not None
+    dead = np.flatnonzero(~molecule.stack.measured[-1].all(axis=-1))
+    assert len(dead) == 1
+    assert np.isfinite(np.delete(molecule.stack.frequency_shift, dead, axis=1)).all()
+
+
+def test_bands_of_lines_take_less_time_to_the_same_certainty(over: Start) -> None:
+    target = _changed(target_sigma=2.2e-11)
+    whole, banded = (
+        discover(over(SurfaceDriver(PLACE)), DiscoveryOptions(**target | {"bands": bands}), grid=WIDE)
+        for bands in (False, True)
+    )
+    assert [one.molecules[0].ended for one in (whole, banded)] == ["confident", "confident"]
+    assert {action.rows for action in whole.molecules[0].actions} == {(0, WIDE.pixels)}
+    assert banded.instrument_time < whole.instrument_time
+    assert banded.scanned < whole.scanned
+    # What was measured where is told.
+    assert any(action.rows != (0, WIDE.pixels) for action in banded.molecules[0].actions)
+    assert banded.to_dict()["molecules"][0]["actions"][-1]["rows"] == list(banded.molecules[0].actions[-1].rows)
 
 
 def test_a_trip_gives_up_the_molecule_and_keeps_its_data(over: Start) -> None:

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 
 from tests.agents._thresholding import Thresholding
-from twinscope.agents.structure_discovery.agent.planning import best_candidate, doubt
+from twinscope.agents.structure_discovery.agent.planning import best_candidate, doubt, doubtful_band
 from twinscope.agents.structure_discovery.agent.recorder import Recorder
+from twinscope.agents.structure_discovery.prediction import DescriptorMap, Prediction
 from twinscope.agents.structure_discovery.stack import StackGrid
+from twinscope.agents.structure_discovery.structure import Structure
 from twinscope.errors import InvalidRequestError
 from twinscope.kernels import Cantilever
 
@@ -66,6 +68,57 @@ def test_the_band_of_lines_with_the_molecule_is_worth_more_per_second_than_a_who
     assert chosen.seconds == 2.0 * (end - first)
     measure(recorder, chosen.layer, first, end)
     assert doubt(predictor.predict(recorder.stack())) == pytest.approx(doubt(prediction) - chosen.gain, rel=0.05)
+
+
+def test_lines_that_are_certain_enough_are_left_out_of_the_band() -> None:
+    sigma = np.full((32, 32), 0.05)
+    sigma[16:24] = 0.2
+    prediction = seen(sigma)
+    whole, doubtful = doubtful_band(prediction, 0.0), doubtful_band(prediction, 0.1)
+    assert whole == (0, 32)
+    assert doubtful == (16, 24)
+    # Where everything is certain enough, the rest of the doubt tells.
+    assert doubtful_band(prediction, 1.0) == whole
+
+
+def test_a_band_is_not_narrower_than_what_networks_have_seen_and_all_lines_when_they_do_not_tell() -> None:
+    sigma = np.full((64, 32), 0.05)
+    sigma[20] = 0.5
+    first, end = doubtful_band(seen(sigma), 0.1)
+    assert first <= 12
+    assert 28 <= end <= 32
+    assert doubtful_band(seen(np.full((64, 32), np.nan)), 0.1) == (0, 64)
+
+
+def test_without_bands_only_whole_slices_are_chosen(recorder: Recorder) -> None:
+    measure(recorder, 2)
+    predictor = Thresholding()
+    chosen = best_candidate(recorder, predictor.predict(recorder.stack()), predictor, range(6), 2.0, None)
+    assert chosen is not None
+    assert chosen.rows == (0, 32)
+
+
+def test_a_line_that_was_tried_in_vain_is_given_up(recorder: Recorder) -> None:
+    measure(recorder, 0, 0, 5)
+    measure(recorder, 0, 6, 32)
+    predictor = Thresholding()
+    prediction = predictor.predict(recorder.stack())
+    for tries in (1, 2):
+        recorder.put(0, 5, np.full(32, np.nan))
+        assert recorder.missing[0, 5] == (tries < 2)
+    assert not recorder.measured[0, 5]
+    assert best_candidate(recorder, prediction, predictor, [0], 1.0) is None
+    recorder.shift(-1)
+    assert not recorder.missing[1].any()
+    assert recorder.missing[0].all()
+
+
+def seen(sigma: np.ndarray) -> Prediction:
+    """A molecule everywhere in the frame, as certain as said."""
+    y, x = (np.arange(count, dtype=float) for count in sigma.shape)
+    maps = {"height_map": DescriptorMap("height_map", "Å", np.ones(sigma.shape), sigma)}
+    atoms = Structure.known(np.zeros(0, int), np.zeros((0, 3)))
+    return Prediction(x, y, maps, np.zeros((1, len(y), len(x))), np.zeros(1), x, y, atoms, {}, "")
 
 
 def test_only_allowed_slices_are_chosen_and_none_when_all_are_there(recorder: Recorder) -> None:

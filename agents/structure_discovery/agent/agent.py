@@ -3,7 +3,7 @@
 import logging
 
 from twinscope.agents.structure_discovery.agent.investigation import Investigation, OnUpdate, Refiner
-from twinscope.agents.structure_discovery.agent.operator import Operator
+from twinscope.agents.structure_discovery.agent.operator import ANGSTROM, Operator
 from twinscope.agents.structure_discovery.agent.options import DiscoveryOptions
 from twinscope.agents.structure_discovery.agent.overview import Overview, take_overview
 from twinscope.agents.structure_discovery.agent.planning import StackPredictor
@@ -83,6 +83,7 @@ class StructureDiscoveryAgent:
             self._begin,
             surveyed,
             self._tick(),
+            self._operator.scanned * ANGSTROM**2,
         )
 
     def _solve_all(self, overview: Overview, molecules: list[MoleculeRecord]) -> tuple[str, str]:

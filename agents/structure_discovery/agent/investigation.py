@@ -22,6 +22,7 @@ from twinscope.agents.structure_discovery.agent.record import (
 )
 from twinscope.agents.structure_discovery.agent.recorder import Recorder
 from twinscope.agents.structure_discovery.agent.segmentation import Region
+from twinscope.agents.structure_discovery.agent.spoiled import runs, spoiled_lines
 from twinscope.agents.structure_discovery.graph.matching import compare
 from twinscope.agents.structure_discovery.prediction import Prediction
 from twinscope.agents.structure_discovery.refinement import Refined
@@ -183,7 +184,8 @@ class Investigation:
         """Measure what brings most until it is enough; return how it ended."""
         while not (self._stable and doubt(prediction) < self._options.target_sigma / ANGSTROM):
             layers = [layer for layer in range(self._grid.slices) if self._allowed(recorder, layer)]
-            chosen = best_candidate(recorder, prediction, self._predictor, layers, self._seconds(1))
+            target = self._options.target_sigma / ANGSTROM if self._options.bands else None
+            chosen = best_candidate(recorder, prediction, self._predictor, layers, self._seconds(1), target)
             if chosen is None:
                 return COMPLETE
             if chosen.gain < _WORTH_WHILE * doubt(prediction):
@@ -196,12 +198,13 @@ class Investigation:
     def _measure(self, recorder: Recorder, candidate: Candidate) -> Prediction:
         """Measure lines of a slice and predict."""
         self._take_lines(recorder, candidate)
+        repeated = self._repeat_spoiled(recorder, candidate)
         before, now = self._prediction, self._predictor.predict(recorder.stack())
         self._prediction = now
         self._now = self._operator.time
         self._stable = before is not None and _same(before.structure, now.structure)
         expected = np.nan if before is None else doubt(before) - candidate.gain
-        self._actions.append(Action(candidate.layer, candidate.rows, self._now, doubt(now), expected))
+        self._actions.append(Action(candidate.layer, candidate.rows, repeated, self._now, doubt(now), expected))
         log.info("slice %d, lines %s: doubt %.4f Å", candidate.layer, candidate.rows, doubt(now))
         first, end = candidate.rows
         self._tell(now, candidate, end - first)
@@ -212,7 +215,7 @@ class Investigation:
         (first, end), layer = candidate.rows, candidate.layer
         place = recorder.place(candidate.rows)
         acquisition = self._operator.begin(place, recorder.heights[layer], self._options.line_time)
-        for count, (row, line) in enumerate(self._operator.rows(acquisition), start=1):
+        for count, (row, line) in enumerate(self._operator.rows(acquisition, place), start=1):
             recorder.put(layer, first + row, line)
             if line.max() > self._options.highest_frequency_shift:
                 acquisition.abort()
@@ -221,6 +224,23 @@ class Investigation:
                 return
             if self._on_update is not None and count % self._options.update_lines == 0 and count < end - first:
                 self._tell(self._predictor.predict(recorder.stack()), candidate, count)
+
+    def _repeat_spoiled(self, recorder: Recorder, candidate: Candidate) -> int:
+        """Measure lines that went wrong once more, where the budget allows it; return how many."""
+        first, layer = candidate.rows[0], candidate.layer
+        if layer >= self._forbidden:
+            return 0
+        repeated = 0
+        for begin, end in runs(spoiled_lines(recorder.lines(layer, candidate.rows))):
+            if candidate.seconds + self._seconds(repeated + end - begin) > self._left:
+                break
+            log.info("slice %d: lines %d to %d are measured once more", layer, first + begin, first + end - 1)
+            place = recorder.place((first + begin, first + end))
+            acquisition = self._operator.begin(place, recorder.heights[layer], self._options.line_time)
+            for row, line in self._operator.rows(acquisition, place):
+                recorder.put(layer, first + begin + row, line)
+            repeated += end - begin
+        return repeated
 
     def _tell(self, prediction: Prediction, candidate: Candidate, lines: int) -> None:
         if self._on_update is not None:

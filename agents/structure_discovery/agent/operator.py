@@ -57,11 +57,17 @@ class Operator:
     ----------
     scope
         The microscope, whose control is held.
+
+    Attributes
+    ----------
+    scanned
+        Å² that were imaged up to now; what was imaged at several heights counts as often.
     """
 
     def __init__(self, scope: Microscope) -> None:
         self.scope = scope
         self.capabilities = scope.capabilities()
+        self.scanned = 0.0
 
     @property
     def time(self) -> float:
@@ -124,16 +130,19 @@ class Operator:
 
     def image(self, place: Place, height: float, line_time: float) -> ImageStack:
         """Take an image at a constant height, in Å."""
-        return ImageStack.from_scan(self._finished(self.begin(place, height, line_time)))
+        scan = self._finished(self.begin(place, height, line_time))
+        self.scanned += place.width * place.height
+        return ImageStack.from_scan(scan)
 
     def begin(self, place: Place, height: float, line_time: float) -> Acquisition:
         """Begin an image at a constant height, in Å."""
         return self.scope.acquire(_at_height(place, height, line_time), on_lease_loss=_WHEN_LOST)
 
-    def rows(self, acquisition: Acquisition) -> Iterator[tuple[int, np.ndarray]]:
+    def rows(self, acquisition: Acquisition, place: Place) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the lines of such an image as they arrive: number from the bottom, and frequency shift in Hz."""
         for line in acquisition.lines():
             assert line.address is not None
+            self.scanned += place.width * place.height / place.pixels[1]
             yield line.address.row, np.asarray(line.values[FREQUENCY_SHIFT], dtype=float)
         self._check_tip()
 
@@ -149,6 +158,7 @@ class Operator:
             on_lease_loss=_WHEN_LOST,
         )
         heights = self._finished(acquisition)["z"].values
+        self.scanned += place.width * place.height
         if self.scope.state().feedback != FEEDBACK_OFF:
             self.scope.set_feedback(FEEDBACK_OFF)
         return np.asarray(heights, dtype=float) / ANGSTROM

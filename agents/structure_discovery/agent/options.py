@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from twinscope.errors import InvalidRequestError
 from twinscope.requests import Z_MODES
 
-_ANY_SIGN = ("center", "setpoint", "z_mode", "refine")
+_ANY_SIGN = ("center", "setpoint", "z_mode", "bands", "refine")
 _MAY_BE_ZERO = ("margin",)
 
 
@@ -36,6 +36,8 @@ class DiscoveryOptions:
         Seconds per line of a slice, and of the small images of the approach.
     first_slices
         Which slices are measured before the first prediction, 0 for the highest and 9 for the lowest.
+    bands
+        Whether a slice may be only the band of lines in which the doubt is; else all of its lines are measured.
     update_lines
         How many lines are measured between two live predictions.
     highest_frequency_shift
@@ -64,6 +66,7 @@ class DiscoveryOptions:
     line_time: float = 0.5
     coarse_line_time: float = 0.3
     first_slices: tuple[int, ...] = (2, 6)
+    bands: bool = True
     update_lines: int = 32
     highest_frequency_shift: float = 60.0
     refine: bool = True

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from twinscope.agents.structure_discovery.agent.recorder import Recorder
+from twinscope.agents.structure_discovery.agent.spoiled import runs
 from twinscope.agents.structure_discovery.prediction import Prediction
 from twinscope.agents.structure_discovery.stack import ImageStack
 
@@ -19,10 +20,11 @@ from twinscope.agents.structure_discovery.stack import ImageStack
 _MAPS = ("vdw_spheres", "height_map")
 # Where these are above this part of their highest value is the molecule.
 _MOLECULE = 0.1
-# Of all doubt about the molecule, a band of lines has to hold this part to be worth a measurement of its own, and it
-# ends at a multiple of so many lines.
+# Of the doubt that is too much, a band of lines holds this part. It ends at a multiple of so many lines, and has at
+# least this part of all lines: networks have not seen narrower ones.
 _WITHIN_BAND = 0.9
 _BAND_STEP = 8
+_NARROWEST_BAND = 0.25
 
 
 class StackPredictor(Protocol):
@@ -71,10 +73,13 @@ def best_candidate(
     predictor: StackPredictor,
     allowed: Sequence[int],
     seconds_per_line: float,
+    target: float | None = 0.0,
 ) -> Candidate | None:
     """Choose the measurement with the highest gain per second; None when nothing is left to be measured.
 
-    Where the network does not tell how sure it is, the slice farthest from all others is next.
+    Lines are worth measuring where the molecule is less certain than asked for: of each slice, the missing ones in that
+    band; and all that are missing only when there are none. Where the network does not tell how sure it is, the slice
+    farthest from all others is next.
 
     Parameters
     ----------
@@ -88,14 +93,16 @@ def best_candidate(
         Slices that may be measured.
     seconds_per_line
         Instrument time of a line, the way back included.
+    target
+        Å: the standard deviation that is asked for; None to measure whole slices only.
     """
     now = doubt(prediction)
     stack = recorder.stack()
+    band = (0, recorder.grid.pixels) if target is None else doubtful_band(prediction, target)
     found = []
-    for layer, rows in _choices(recorder, prediction):
-        if layer in allowed:
-            then = doubt(predictor.predict(_imagined(stack, layer, rows))) if np.isfinite(now) else np.nan
-            found.append(Candidate(layer, rows, now - then, (rows[1] - rows[0]) * seconds_per_line))
+    for layer, rows in _choices(recorder, allowed, band):
+        then = doubt(predictor.predict(_imagined(stack, layer, rows))) if np.isfinite(now) else np.nan
+        found.append(Candidate(layer, rows, now - then, (rows[1] - rows[0]) * seconds_per_line))
     if not found:
         return None
     if not np.isfinite(now):
@@ -104,27 +111,52 @@ def best_candidate(
     return max(found, key=lambda one: one.rate)
 
 
-def _choices(recorder: Recorder, prediction: Prediction) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Yield what is missing of each slice: runs of lines, and of a slice without any the band that holds the doubt."""
-    band = _band(prediction)
-    for layer, lines in enumerate(recorder.measured):
-        missing = np.flatnonzero(~lines)
-        for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1):
-            if len(run):
-                yield layer, (int(run[0]), int(run[-1]) + 1)
-        if len(missing) == len(lines) and band[1] - band[0] < len(lines):
-            yield layer, band
+def _choices(
+    recorder: Recorder, allowed: Sequence[int], band: tuple[int, int]
+) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield runs of lines that are missing: those in the band, or all when nothing is missing there."""
+    missing = np.zeros_like(recorder.missing)
+    missing[list(allowed)] = recorder.missing[list(allowed)]
+    inside = np.zeros_like(missing)
+    inside[:, slice(*band)] = missing[:, slice(*band)]
+    for layer, lines in enumerate(inside if inside.any() else missing):
+        for run in runs(lines):
+            yield layer, run
 
 
-def _band(prediction: Prediction) -> tuple[int, int]:
-    """Lines of the molecule that hold most of the doubt."""
-    lines = sum((np.where(inside, sigma, 0.0).sum(axis=1) for sigma, inside in _sigmas(prediction)), np.zeros(1))
-    if lines.sum() <= 0:
-        return 0, len(prediction.y)
+def doubtful_band(prediction: Prediction, target: float) -> tuple[int, int]:
+    """Return the lines in which the molecule is less certain than asked for.
+
+    Parameters
+    ----------
+    prediction
+        From what was measured up to now.
+    target
+        Å: the standard deviation that is asked for. Where the maps are nowhere worse, all doubt counts.
+
+    Returns
+    -------
+    tuple of int
+        The first line and the one after the last; all lines where the network does not tell.
+    """
+    count = len(prediction.y)
+    lines = _doubt_by_line(prediction, target)
+    if not lines.any():
+        lines = _doubt_by_line(prediction, 0.0)
+    if not lines.any():
+        return 0, count
     share = np.cumsum(lines) / lines.sum()
     tail = (1 - _WITHIN_BAND) / 2
     first, end = int(np.searchsorted(share, tail)), int(np.searchsorted(share, 1 - tail)) + 1
-    return first // _BAND_STEP * _BAND_STEP, min(-(-end // _BAND_STEP) * _BAND_STEP, len(lines))
+    lacking = max(round(_NARROWEST_BAND * count) - (end - first), 0)
+    first, end = max(first - lacking // 2, 0), min(end + lacking // 2, count)
+    return first // _BAND_STEP * _BAND_STEP, min(-(-end // _BAND_STEP) * _BAND_STEP, count)
+
+
+def _doubt_by_line(prediction: Prediction, target: float) -> np.ndarray:
+    """Sum, over the molecule, what standard deviations are above the target: shape (ny,)."""
+    excess = [np.where(inside, np.maximum(sigma - target, 0.0), 0.0) for sigma, inside in _sigmas(prediction)]
+    return np.sum(excess, axis=(0, 2)) if excess else np.zeros(len(prediction.y))
 
 
 def _sigmas(prediction: Prediction) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -42,6 +42,8 @@ class Action:
         Slice, from far to near.
     rows
         The first line and the one after the last.
+    repeated
+        How many of these lines were spoiled, and measured once more.
     time
         Instrument time at its end, in s.
     doubt
@@ -52,6 +54,7 @@ class Action:
 
     layer: int
     rows: tuple[int, int]
+    repeated: int
     time: float
     doubt: float
     expected: float
@@ -160,6 +163,8 @@ class DiscoveryRecord:
         "withdrawn", or why it is not.
     begin, surveyed, end
         Instrument time at the beginning, after the overview, and at the end, in s.
+    scanned
+        m² that were imaged; what was imaged at several heights counts as often.
     """
 
     instrument: str
@@ -172,6 +177,7 @@ class DiscoveryRecord:
     begin: float
     surveyed: float
     end: float
+    scanned: float
 
     @property
     def succeeded(self) -> bool:
@@ -199,6 +205,7 @@ class DiscoveryRecord:
             "surveyed": self.surveyed,
             "end": self.end,
             "instrument_time": self.instrument_time,
+            "scanned": self.scanned,
         }
         plain: dict[str, Any] = _finite(data)
         return plain

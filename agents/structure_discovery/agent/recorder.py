@@ -9,6 +9,8 @@ from twinscope.kernels import Cantilever
 
 # So many pixels at either end of a line show the surface beside the molecule.
 _BORDER = 4
+# A line that is not there after so many tries is given up.
+_MOST_TRIES = 2
 
 
 class Recorder:
@@ -32,6 +34,7 @@ class Recorder:
         self.lowest = lowest
         self._cantilever, self._tip = cantilever, tip
         self._values = np.full((grid.slices, grid.pixels, grid.pixels), np.nan, np.float32)
+        self._tries = np.zeros((grid.slices, grid.pixels), int)
 
     @property
     def heights(self) -> np.ndarray:
@@ -42,6 +45,11 @@ class Recorder:
     def measured(self) -> np.ndarray:
         """Which lines were measured, shape (nz, ny)."""
         return np.asarray(np.isfinite(self._values).all(axis=-1))
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Which lines can still be measured, shape (nz, ny): not those that were tried in vain."""
+        return np.asarray(~self.measured & (self._tries < _MOST_TRIES))
 
     @property
     def empty(self) -> bool:
@@ -61,15 +69,19 @@ class Recorder:
     def put(self, layer: int, row: int, line: np.ndarray) -> None:
         """Keep a line (nx,) of a slice, in Hz."""
         self._values[layer, row] = line
+        self._tries[layer, row] += 1
+
+    def lines(self, layer: int, rows: tuple[int, int]) -> np.ndarray:
+        """Return some lines of a slice as they were measured, in Hz, shape (n, nx)."""
+        return self._values[layer, slice(*rows)].copy()
 
     def shift(self, slices: int) -> None:
         """Call the lowest slice one that is `slices` lower, or higher when negative; what falls off is forgotten."""
-        moved = np.full_like(self._values, np.nan)
-        if slices >= 0:
-            moved[: len(moved) - slices] = self._values[slices:]
-        else:
-            moved[-slices:] = self._values[:slices]
-        self._values = moved
+        moved, tries = np.full_like(self._values, np.nan), np.zeros_like(self._tries)
+        there, here = (slice(slices, None), slice(-slices)) if slices > 0 else (slice(slices), slice(-slices, None))
+        if slices:
+            moved[here], tries[here] = self._values[there], self._tries[there]
+            self._values, self._tries = moved, tries
         self.lowest -= slices * self.grid.spacing
 
     def stack(self) -> ImageStack:

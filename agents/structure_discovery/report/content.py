@@ -62,6 +62,7 @@ def _summary(record: DiscoveryRecord) -> Table:
         ("molecules tried", str(len(record.molecules))),
         ("instrument time of the overview", f"{record.surveyed - record.begin:.0f} s"),
         ("instrument time of everything", f"{record.instrument_time:.0f} s of {record.options.budget:.0f} s"),
+        ("scanned area, every height counted", f"{record.scanned * 1e18:.0f} nm²"),
     ]
     return Table(("what", "how much"), tuple(rows))
 
@@ -85,7 +86,8 @@ def _of_molecule(number: int, molecule: MoleculeRecord) -> Iterator[Section]:
             3, "Measured slices", "; ".join(molecule.stack.notes), figure=figures.slices_figure(molecule.stack)
         )
     if molecule.actions:
-        yield Section(3, "What was measured when", figure=figures.history_figure(molecule))
+        table, drawn = _measurements(molecule), figures.history_figure(molecule)
+        yield Section(3, "What was measured when", _spared(molecule), table, drawn)
     if molecule.conditions:
         yield Section(3, "Conditions of the measurement", table=_conditions(molecule))
     if molecule.refined is not None:
@@ -108,6 +110,25 @@ def _atom(structure: Structure, number: int) -> tuple[str, ...]:
     other = f"{ELEMENTS[second]} {chances[second]:.0%}" if chances[second] > 0 else ""
     place = tuple(f"{value:.2f}" for value in structure.positions[number])
     return str(number + 1), structure.symbols[number], *place, sigma, f"{structure.confidence[number]:.2f}", other
+
+
+def _measurements(molecule: MoleculeRecord) -> Table:
+    rows = []
+    for number, action in enumerate(molecule.actions, start=1):
+        (first, end), again = action.rows, str(action.repeated or "")
+        doubts = (f"{value:.3f}" if np.isfinite(value) else "?" for value in (action.expected, action.doubt))
+        when = f"{action.time - molecule.begin:.0f}"
+        rows.append((str(number), str(action.layer), f"{first} to {end - 1}", again, when, *doubts))
+    headings = ("measurement", "slice", "lines", "lines repeated", "done after (s)", "sigma expected (Å)", "found (Å)")
+    return Table(headings, tuple(rows))
+
+
+def _spared(molecule: MoleculeRecord) -> str:
+    """Say how much of the frame was measured."""
+    assert molecule.stack is not None
+    lines = np.any(molecule.stack.measured, axis=-1)
+    slices = np.count_nonzero(np.any(lines, axis=1))
+    return f"{np.count_nonzero(lines)} lines of {np.size(lines)} were measured, in {slices} slices."
 
 
 def _conditions(molecule: MoleculeRecord) -> Table:
