@@ -37,7 +37,8 @@ class DiscoveryOptions:
     first_slices
         Which slices are measured before the first prediction, 0 for the highest and 9 for the lowest.
     bands
-        Whether a slice may be only the band of lines in which the doubt is; else all of its lines are measured.
+        Whether a slice may be only the band of lines in which the doubt is; else all of its lines are measured. That
+        is for networks that were trained with such slices: others make more errors with a band than without it.
     update_lines
         How many lines are measured between two live predictions.
     highest_frequency_shift
@@ -66,7 +67,7 @@ class DiscoveryOptions:
     line_time: float = 0.5
     coarse_line_time: float = 0.3
     first_slices: tuple[int, ...] = (2, 6)
-    bands: bool = True
+    bands: bool = False
     update_lines: int = 32
     highest_frequency_shift: float = 60.0
     refine: bool = True
