@@ -154,7 +154,7 @@ class Predictor:
         }
         x, y = (axis.reshape(-1, 2).mean(1) for axis in (stack.x, stack.y))
         layers = np.moveaxis(occupancy, -1, 0)
-        peaks = find_atoms(layers, DEPTHS, x, y, np.moveaxis(elements, -1, 0))
+        peaks = find_atoms(layers, DEPTHS, x, y, np.moveaxis(elements, -1, 0), offsets=np.moveaxis(offsets, -1, 0))
         return Prediction(
             x=stack.x,
             y=stack.y,

@@ -9,8 +9,11 @@ import pytest
 
 from twinscope.agents.structure_discovery import ImageStack, Predictor
 from twinscope.agents.structure_discovery.graph import compare
+from twinscope.agents.structure_discovery.molecules import library
 from twinscope.agents.structure_discovery.prediction import CONDITIONS, DESCRIPTORS
+from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID
 from twinscope.agents.structure_discovery.structure import Structure
+from twinscope.agents.structure_discovery.training_data import TWO_TIPS, simulate_samples
 from twinscope.errors import ConfigurationError, InvalidRequestError
 from twinscope.kernels import Cantilever
 
@@ -88,6 +91,38 @@ def test_many_stacks_at_once_are_as_one_by_one(predictor: Predictor) -> None:
     for one, stack in zip(together, stacks, strict=True):
         alone = predictor.predict(stack).maps["atomic_disks"].values
         np.testing.assert_allclose(one.maps["atomic_disks"].values, alone, atol=1e-4)
+
+
+def test_a_second_tip_tells_more_of_the_charges(predictor: Predictor) -> None:
+    molecules = library(20, cache=None, split="validation")[:4]
+    samples = simulate_samples(molecules, TWO_TIPS, 3, range(4))
+    scale = -Cantilever().frequency / (2 * Cantilever().stiffness)
+    axis = PUBLISHED_GRID.axis()
+    pairs = [
+        [
+            ImageStack(scale * gradient, axis, axis, HEIGHTS, Cantilever(), tip)
+            for tip, gradient in zip(TWO_TIPS.tips, both, strict=True)
+        ]
+        for both in samples.force_gradient
+    ]
+    truth = samples.maps[:, list(DESCRIPTORS).index("electrostatic_map")]
+
+    def error(stacks: list) -> float:
+        maps = [one.maps["electrostatic_map"].values for one in predictor.predict_many(stacks)]
+        return float(((maps - truth) ** 2).mean())
+
+    with_one, with_both = error([first for first, _ in pairs]), error(pairs)
+    assert with_both < 0.7 * with_one
+
+
+def test_stacks_that_do_not_belong_together_are_refused(predictor: Predictor) -> None:
+    first, other = a_stack(), replace(a_stack(1), tip="Xe")
+    predictor.predict(first, other)
+    for stacks, names in (((other,), "Xe"), ((first, first), "CO, CO"), ((first, replace(other, tip="Cl")), "CO, Cl")):
+        with pytest.raises(InvalidRequestError, match=f"taken with the tips {names}: expected one with CO and at most"):
+            predictor.predict(*stacks)
+    with pytest.raises(InvalidRequestError, match="CO and Xe at the tip are not over the same frame"):
+        predictor.predict(first, replace(other, x=AXIS + 0.5))
 
 
 def test_what_cannot_be_used_is_refused(predictor: Predictor, tmp_path: Path) -> None:
