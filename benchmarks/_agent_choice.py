@@ -8,6 +8,7 @@ from _discovery_data import ALIGNED, NOISE, imaged, test_molecules
 from _report import Figure, Report
 
 from twinscope.agents.structure_discovery.agent import DiscoveryOptions
+from twinscope.agents.structure_discovery.agent.completing import completed
 from twinscope.agents.structure_discovery.agent.planning import best_candidate
 from twinscope.agents.structure_discovery.agent.recorder import Recorder
 from twinscope.agents.structure_discovery.prediction import DESCRIPTORS, Prediction
@@ -82,7 +83,7 @@ def _errors_of(
         recorder = _recorder(stack)
         for layer in layers:
             _put(recorder, stack, layer, (0, _LINES))
-        every.append(_errors(predictor.predict(recorder.stack()), truth))
+        every.append(_errors(predictor.predict(completed(recorder.stack())), truth))
     return np.array(every)
 
 
@@ -94,7 +95,7 @@ def _measure(
     for layer in options.first_slices:
         lines += _put(recorder, stack, layer, (0, _LINES))
     while True:
-        prediction = predictor.predict(recorder.stack())
+        prediction = predictor.predict(completed(recorder.stack()))
         yield Step(lines, _errors(prediction, truth))
         layers = range(PUBLISHED_GRID.slices)
         best = best_candidate(recorder, prediction, predictor, layers, 1.0, target)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tests.agents._thresholding import Thresholding
+from twinscope.agents.structure_discovery.agent.completing import completed
 from twinscope.agents.structure_discovery.agent.planning import best_candidate, doubt, doubtful_band
 from twinscope.agents.structure_discovery.agent.recorder import Recorder
 from twinscope.agents.structure_discovery.prediction import DescriptorMap, Prediction
@@ -71,12 +72,13 @@ def test_the_band_of_lines_with_the_molecule_is_worth_more_per_second_than_a_who
 
 
 def test_lines_that_are_certain_enough_are_left_out_of_the_band() -> None:
-    sigma = np.full((32, 32), 0.05)
-    sigma[16:24] = 0.2
+    sigma = np.full((64, 32), 0.05)
+    sigma[28:36] = 0.2
     prediction = seen(sigma)
     whole, doubtful = doubtful_band(prediction, 0.0), doubtful_band(prediction, 0.1)
-    assert whole == (0, 32)
-    assert doubtful == (16, 24)
+    assert whole == (0, 64)
+    # Two lines more on either side, which are 2 Å here, then to multiples of eight.
+    assert doubtful == (24, 40)
     # Where everything is certain enough, the rest of the doubt tells.
     assert doubtful_band(prediction, 1.0) == whole
 
@@ -119,6 +121,24 @@ def seen(sigma: np.ndarray) -> Prediction:
     maps = {"height_map": DescriptorMap("height_map", "Å", np.ones(sigma.shape), sigma)}
     atoms = Structure.known(np.zeros(0, int), np.zeros((0, 3)))
     return Prediction(x, y, maps, np.zeros((1, len(y), len(x))), np.zeros(1), x, y, atoms, {}, "")
+
+
+def test_the_rest_of_a_band_is_filled_in_from_the_slices_around_it_and_what_was_measured_stays(
+    recorder: Recorder,
+) -> None:
+    measure(recorder, 0)
+    measure(recorder, 4)
+    measure(recorder, 2, 16, 24)
+    recorder.put(2, 16, np.full(32, 7.0))
+    before = recorder.stack()
+    after = completed(before)
+    assert after.measured[[0, 2, 4]].all()
+    assert not after.measured[[1, 3, 5]].any()
+    assert np.array_equal(after.frequency_shift[before.measured], before.frequency_shift[before.measured])
+    between = (before.frequency_shift[0, 12] + before.frequency_shift[4, 12]) / 2
+    assert after.frequency_shift[2, 12] == pytest.approx(between, abs=1e-6)
+    # What is filled in does not count as measured.
+    assert recorder.missing[2].sum() == 24
 
 
 def test_only_allowed_slices_are_chosen_and_none_when_all_are_there(recorder: Recorder) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from twinscope.agents.structure_discovery.agent.approach import Framed, approach_molecule
+from twinscope.agents.structure_discovery.agent.completing import completed
 from twinscope.agents.structure_discovery.agent.operator import ANGSTROM, Operator
 from twinscope.agents.structure_discovery.agent.options import DiscoveryOptions
 from twinscope.agents.structure_discovery.agent.overview import Overview
@@ -199,7 +200,7 @@ class Investigation:
         """Measure lines of a slice and predict."""
         self._take_lines(recorder, candidate)
         repeated = self._repeat_spoiled(recorder, candidate)
-        before, now = self._prediction, self._predictor.predict(recorder.stack())
+        before, now = self._prediction, self._predictor.predict(completed(recorder.stack()))
         self._prediction = now
         self._now = self._operator.time
         self._stable = before is not None and _same(before.structure, now.structure)

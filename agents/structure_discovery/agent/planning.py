@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from twinscope.agents.structure_discovery.agent.completing import completed
 from twinscope.agents.structure_discovery.agent.recorder import Recorder
 from twinscope.agents.structure_discovery.agent.spoiled import runs
 from twinscope.agents.structure_discovery.prediction import Prediction
@@ -20,9 +21,11 @@ from twinscope.agents.structure_discovery.stack import ImageStack
 _MAPS = ("vdw_spheres", "height_map")
 # Where these are above this part of their highest value is the molecule.
 _MOLECULE = 0.1
-# Of the doubt that is too much, a band of lines holds this part. It ends at a multiple of so many lines, and has at
-# least this part of all lines: networks have not seen narrower ones.
+# Of the doubt that is too much, this part lies between the first and the last line of a band, to which this much (Å) is
+# added on either side: without it a network makes more errors, with it as many as with the whole slice. It ends at a
+# multiple of so many lines, and has at least this part of all lines: networks have not seen narrower ones.
 _WITHIN_BAND = 0.9
+_BESIDE_BAND = 2.0
 _BAND_STEP = 8
 _NARROWEST_BAND = 0.25
 
@@ -148,6 +151,8 @@ def doubtful_band(prediction: Prediction, target: float) -> tuple[int, int]:
     share = np.cumsum(lines) / lines.sum()
     tail = (1 - _WITHIN_BAND) / 2
     first, end = int(np.searchsorted(share, tail)), int(np.searchsorted(share, 1 - tail)) + 1
+    beside = round(_BESIDE_BAND / float(prediction.y[1] - prediction.y[0]))
+    first, end = max(first - beside, 0), min(end + beside, count)
     lacking = max(round(_NARROWEST_BAND * count) - (end - first), 0)
     first, end = max(first - lacking // 2, 0), min(end + lacking // 2, count)
     return first // _BAND_STEP * _BAND_STEP, min(-(-end // _BAND_STEP) * _BAND_STEP, count)
@@ -170,23 +175,13 @@ def _sigmas(prediction: Prediction) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _imagined(stack: ImageStack, layer: int, rows: tuple[int, int]) -> ImageStack:
-    """Fill lines of a slice in, each linear between the slices above and below it where it was measured."""
+    """Fill lines of a slice in as if they had been measured, and with them the rest of the slice."""
+    chosen = np.zeros(len(stack.z), bool)
+    chosen[layer] = True
+    whole = completed(stack, chosen)
     values = np.array(stack.frequency_shift)
-    for row in range(*rows):
-        known = np.flatnonzero(stack.measured[:, row].all(axis=-1))
-        if layer not in known and len(known):
-            values[layer, row] = _between(known, values[known, row], layer)
-    return replace(stack, frequency_shift=values)
-
-
-def _between(known: np.ndarray, lines: np.ndarray, layer: int) -> np.ndarray:
-    """Interpolate lines (k, nx) of known slices to another one; at the ends the slope goes on."""
-    if len(known) == 1:
-        return lines[0]
-    after = int(np.clip(np.searchsorted(known, layer), 1, len(known) - 1))
-    share = (layer - known[after - 1]) / (known[after] - known[after - 1])
-    line: np.ndarray = lines[after - 1] + share * (lines[after] - lines[after - 1])
-    return line
+    values[layer, slice(*rows)] = whole.frequency_shift[layer, slice(*rows)]
+    return completed(replace(stack, frequency_shift=values))
 
 
 def _distance(known: np.ndarray, layer: int) -> int:
