@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 from twinscope.agents.structure_discovery.refinement import RefinementOptions, refine
+from twinscope.agents.structure_discovery.refinement.beliefs import Beliefs
 from twinscope.agents.structure_discovery.refinement.chemistry import find_bonds
 from twinscope.agents.structure_discovery.refinement.measurement import estimated_noise, select
-from twinscope.agents.structure_discovery.refinement.priors import Distances
+from twinscope.agents.structure_discovery.refinement.model import Model
+from twinscope.agents.structure_discovery.refinement.priors import Distances, priors_of
+from twinscope.agents.structure_discovery.refinement.search import Candidate
+from twinscope.agents.structure_discovery.refinement.solver import Problem
+from twinscope.agents.structure_discovery.refinement.weighting import Weighting
 from twinscope.agents.structure_discovery.stack import ImageStack
 from twinscope.agents.structure_discovery.structure import Structure
 from twinscope.errors import InvalidRequestError
@@ -67,6 +72,7 @@ def test_atoms_and_tip_are_found_again(refined, start):
 
 def test_what_is_left_is_the_noise(refined):
     np.testing.assert_allclose(refined.residual, refined.noise, rtol=0.3)
+    assert not refined.changed
     assert refined.simulated.shape == refined.measured.shape
     assert refined.history[-1].residual < refined.history[0].residual
 
@@ -94,6 +100,37 @@ def test_a_wrong_element_is_exchanged(stack):
     found = refine(stack, replace(given, probabilities=doubtful), tip=USUAL, conditions=conditions, options=options)
     np.testing.assert_array_equal(found.structure.numbers, NUMBERS)
     assert any("atom 1 becomes element 6" in step.action for step in found.history)
+    assert found.changed
+    assert found.history[-1].action == "changed atoms are kept"
+
+
+@pytest.fixture(scope="module")
+def candidate(stack):
+    """Make the fit of benzene at the truth, as the atoms that are asked for."""
+    measurement = select(stack, BENZENE, replace(OPTIONS, pixels=200))
+
+    def made(numbers, price=0.0):
+        structure = Structure.known(numbers, BENZENE)
+        model = Model(measurement, numbers, USUAL, np.zeros((0, 3)))
+        priors = priors_of(structure, USUAL, model.layout, {"height": (HEIGHT, 0.1), "lateral_stiffness": (0.21, 0.1)})
+        simulated = model.simulate(priors.mean)
+        weighting = Weighting.of(measurement, simulated.values, simulated.valid, 0.3)
+        problem = Problem(model, priors, weighting)
+        return Candidate(problem, problem.judged(priors.mean, simulated), Beliefs.of(structure), price)
+
+    return made
+
+
+def test_a_change_must_be_worth_its_price(candidate):
+    same = candidate(NUMBERS)
+    assert candidate(NUMBERS, -1.0).better_than(same, OPTIONS)
+    assert not candidate(NUMBERS, 1.0).better_than(same, OPTIONS)
+
+
+def test_an_impossible_molecule_replaces_nothing(candidate):
+    numbers = NUMBERS.copy()
+    numbers[0] = 9
+    assert not candidate(numbers, -1e9).better_than(candidate(NUMBERS), OPTIONS)
 
 
 def test_another_molecule_is_not_believed(stack):

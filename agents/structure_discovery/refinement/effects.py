@@ -13,7 +13,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from twinscope.agents.structure_discovery.refinement.changes import Change
 from twinscope.agents.structure_discovery.refinement.chemistry import typical_charges
-from twinscope.agents.structure_discovery.refinement.response import response, uncharged_sites
+from twinscope.agents.structure_discovery.refinement.response import response, sites
 from twinscope.agents.structure_discovery.refinement.solver import Normal, Problem, State
 
 
@@ -81,8 +81,8 @@ def _images(problem: Problem, state: State, normal: Normal, changes: list[Change
     new = [change for change in changes if change.number]
 
     def images(numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
-        sites = uncharged_sites(numbers, places, np.ones(len(numbers)), tip)
-        found = response(sites, derivatives.probe, derivatives.lever, model.measurement.weights)
+        acting = sites(numbers, places, np.ones(len(numbers)), tip)
+        found = response(acting, derivatives.probe, derivatives.lever, model.measurement.weights)
         return found[: len(numbers)] * normal.scale.astype(np.float32)
 
     before = images(model.numbers, positions)

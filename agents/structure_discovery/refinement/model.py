@@ -92,7 +92,7 @@ class Model:
         layout, measurement = self.layout, self.measurement
         tip = tip_of(parameters[layout.tip], self.tip)
         atoms = atoms_of(parameters, layout, self.numbers)
-        below = matter(self.places, parameters[layout.hidden_matter], tip)
+        below = matter(self.places, parameters[layout.hidden_matter], parameters[layout.hidden_charges], tip)
         heights = (measurement.levels + parameters[layout.tip][0] + _hang(tip)).astype(np.float32)
         points = self._anchors(tip)
         count = len(points)
@@ -123,8 +123,10 @@ class Model:
         rows[layout.charges] = found.charges
         rows[layout.tip] = _of_tip(found, simulated.tip)
         rows[layout.offsets] = np.eye(layout.slices)[:, :, None]
-        unit = matter(self.places, np.ones(len(self.places)), simulated.tip)
-        rows[layout.hidden_matter] = response(unit, found.probe, found.lever, measurement.weights)[: layout.hidden]
+        one, nothing = np.ones(layout.hidden), np.zeros(layout.hidden)
+        for place, pair in ((layout.hidden_matter, (one, nothing)), (layout.hidden_charges, (nothing, one))):
+            unit = matter(self.places, *pair, simulated.tip)
+            rows[place] = response(unit, found.probe, found.lever, measurement.weights)[: layout.hidden]
         wild = (np.abs(found.lever) > _LONGEST_LEVER).any(axis=0) | ~np.isfinite(found.lever).all(axis=0)
         valid = simulated.valid & ~self._touched(wild)
         return Derivatives(np.where(valid, rows, 0), valid, found.probe, found.lever)

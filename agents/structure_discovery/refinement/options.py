@@ -26,12 +26,14 @@ class RefinementOptions:
         the stack.
     model_error
         What the simulation is trusted to, as a part of the contrast of a slice: what is left beyond noise and this is
-        not believed. 0.01 where the stack was simulated by the same kernels: then wrong elements are noticed, too.
+        not believed. 0.01 where the stack was simulated by the same kernels: then single wrong or missing atoms are
+        noticed, too.
     hidden_matter
         Let matter below the atoms, which nobody saw, add to the attraction.
     change_atoms
         Try other elements, remove and add atoms, several at a time, where the stack demands more than was believed
-        beforehand. It takes several times as long. Where much of a molecule is missing, it may not find back.
+        beforehand. It takes several times as long. Where much of a molecule is missing, it may not find back; the atoms
+        of the start, only moved, are the result wherever the changed ones are not better.
 
     Raises
     ------

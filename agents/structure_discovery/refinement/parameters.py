@@ -9,6 +9,10 @@ from twinscope.kernels import Atoms, Tip
 TIP = ("height", "lateral_stiffness", "tip_charge", "tilt_x", "tilt_y", "tip_quadrupole")
 """Names of what is varied about the tip: prediction.CONDITIONS, and the quadrupole moment in e Å²."""
 
+CO_TIPS = (Tip(rest=(0.0, 0.0, 4.0), charges=((-0.1, 0.0),)), Tip())
+"""The models of a CO tip that are in use: that of the published networks, with a charge, and a shorter one with a
+quadrupole moment. How far the probe hangs below its anchor is not varied in a fit, and shifts atoms by some 0.05 Å."""
+
 # Distance of the charges that make the quadrupole from the probe, in Å, as in kernels.Tip.
 _ARM = 0.1
 
@@ -47,9 +51,14 @@ class Layout:
         return slice(self.offsets.stop, self.offsets.stop + self.hidden)
 
     @property
+    def hidden_charges(self) -> slice:
+        """Charges of these places times that of the tip, in e²."""
+        return slice(self.hidden_matter.stop, self.hidden_matter.stop + self.hidden)
+
+    @property
     def size(self) -> int:
         """Number of parameters."""
-        return self.hidden_matter.stop
+        return self.hidden_charges.stop
 
 
 def moments(tip: Tip) -> tuple[float, float]:

@@ -21,10 +21,11 @@ _LEAST = 0.15
 # Of known charges, in e.
 _CHARGE = 0.08
 # Of the condition in :data:`TIP`, where nobody tells: about the given tip, in its unit; the height stands for itself.
-_CONDITIONS = (0.3, 0.06, 0.1, 0.2, 0.2, 0.03)
+_CONDITIONS = (0.3, 0.06, 0.1, 0.2, 0.2, 0.15)
 _HEIGHT = 3.3
 _OFFSET = 0.1
-_FRACTION = 0.5
+# Of hidden matter, in carbon atoms, and of its charge times that of the tip, in e².
+_FRACTION, _COUPLING = 0.5, 0.03
 # Angles between bonds and how widely they vary, in degrees.
 _ANGLE, _ANGLE_WIDTH = 116.0, 9.0
 # Atoms that are not bonded do not come nearer than this many times their radii, within this, in Å.
@@ -132,7 +133,7 @@ def priors_of(structure: Structure, tip: Tip, layout: Layout, conditions: Mappin
     told = [conditions.get(name, pair) for name, *pair in zip(TIP, at_start, _CONDITIONS, strict=True)]
     mean[layout.tip], sigma[layout.tip] = np.array(told).T
     sigma[layout.offsets] = _OFFSET
-    sigma[layout.hidden_matter] = _FRACTION
+    sigma[layout.hidden_matter], sigma[layout.hidden_charges] = _FRACTION, _COUPLING
     return Priors(layout, mean, sigma, Distances.of(structure.numbers, structure.positions))
 
 

@@ -36,7 +36,9 @@ class Refined:
         Root mean square of what is left, standard deviation of the noise, and of the image, in N/m, shape (m,).
     believable
         Whether the simulation explains the stack down to its noise and the error that a model may have, and no atom is
-        far likelier another element.
+        far likelier another element. It is no proof. Of 32 fits of a network's structures to noisy simulated stacks (12
+        molecules, several settings of the fit, at most 500 pixels a slice, a model error of 0.05) it held for all 9
+        structures with all atoms near the top and the right elements, and for 10 of the 23 others.
     reason
         Why, for people; and how many atoms may be other elements, as far as is to be seen.
     x, y
@@ -45,6 +47,8 @@ class Refined:
         Force gradients in N/m, shape (m, ny, nx); NaN where the simulation has none or nothing was measured.
     history
         What was done.
+    changed
+        Whether elements or the number of atoms may differ from those of the start: False where the atoms only moved.
     """
 
     structure: Structure
@@ -61,3 +65,4 @@ class Refined:
     simulated: np.ndarray
     measured: np.ndarray
     history: tuple[Step, ...]
+    changed: bool = False

@@ -45,6 +45,17 @@ def residual_rms(problem: Problem, state: State) -> np.ndarray:
     return np.sqrt(np.divide(total.sum(axis=(1, 2)), count, out=np.full(len(left), np.nan), where=count > 0))
 
 
+def unexplained(problem: Problem, state: State) -> float:
+    """Root mean square of what noise does not explain of what is left, as a part of the contrast.
+
+    What is left of a wrong structure is alike in neighbouring slices, noise is not: this shows errors far below it.
+    """
+    left = _left(problem, state) / problem.model.measurement.contrast[:, None, None]
+    alike = left[1:] * left[:-1]
+    known = alike[np.isfinite(alike)]
+    return float(np.sqrt(max(known.mean(), 0.0))) if len(known) else np.inf
+
+
 def verdict(problem: Problem, state: State, options: RefinementOptions) -> tuple[bool, str]:
     """Tell whether the fit explains the measurement, and why."""
     measurement = problem.model.measurement
@@ -57,6 +68,9 @@ def verdict(problem: Problem, state: State, options: RefinementOptions) -> tuple
     told = f"what is left is {ratio:.1f} times noise and a model error of {options.model_error:.0%}"
     if not ratio < _TOLERATED:
         return False, f"{told}: atoms are missing or wrong, or another minimum was found"
+    alike = unexplained(problem, state)
+    if not alike < options.model_error:
+        return False, f"{alike:.1%} of the contrast is neither noise nor the simulation: atoms are missing or wrong"
     layout, priors = problem.model.layout, problem.priors
     parameters = state.parameters.copy()
     # Heights are told from the highest atom, which may be another one now.
@@ -68,7 +82,13 @@ def verdict(problem: Problem, state: State, options: RefinementOptions) -> tuple
 
 
 def refined_of(
-    problem: Problem, state: State, beliefs: Beliefs, options: RefinementOptions, history: tuple[Step, ...]
+    problem: Problem,
+    state: State,
+    beliefs: Beliefs,
+    options: RefinementOptions,
+    history: tuple[Step, ...],
+    *,
+    changed: bool,
 ) -> Refined:
     """Put together what is told about a fit."""
     measurement, simulated = problem.model.measurement, state.simulated
@@ -95,6 +115,7 @@ def refined_of(
         np.where(state.simulated.valid, state.simulated.values, np.nan).reshape(shape),
         np.where(measurement.measured, measurement.values, np.nan),
         history,
+        changed,
     )
 
 
