@@ -23,8 +23,8 @@ def completed(stack: ImageStack, layers: np.ndarray | None = None) -> ImageStack
     layers
         Which slices, shape (nz,); those of which something was measured unless given.
     """
-    known = stack.measured.all(axis=-1)
-    wanted = known.any(axis=1) if layers is None else layers
+    known: np.ndarray = np.all(stack.measured, axis=-1)
+    wanted: np.ndarray = np.any(known, axis=1) if layers is None else layers
     values = np.array(stack.frequency_shift)
     for layer, row in np.argwhere(wanted[:, None] & ~known):
         others = np.flatnonzero(known[:, row])
