@@ -110,7 +110,7 @@ def candidate(stack):
     measurement = select(stack, BENZENE, replace(OPTIONS, pixels=200))
 
     def made(numbers, price=0.0):
-        structure = Structure.known(numbers, BENZENE)
+        structure = Structure.known(numbers, BENZENE, np.repeat([-0.06, 0.06], 6))
         model = Model(measurement, numbers, USUAL, np.zeros((0, 3)))
         priors = priors_of(structure, USUAL, model.layout, {"height": (HEIGHT, 0.1), "lateral_stiffness": (0.21, 0.1)})
         simulated = model.simulate(priors.mean)
@@ -119,6 +119,14 @@ def candidate(stack):
         return Candidate(problem, problem.judged(priors.mean, simulated), Beliefs.of(structure), price)
 
     return made
+
+
+def test_a_worse_fit_does_not_replace_a_better_one(candidate):
+    numbers = NUMBERS.copy()
+    numbers[[1, 4]] = 7
+    right, wrong = candidate(NUMBERS), candidate(numbers)
+    assert right.better_than(wrong, OPTIONS)
+    assert not wrong.better_than(right, OPTIONS)
 
 
 def test_a_change_must_be_worth_its_price(candidate):

@@ -175,12 +175,11 @@ class DiscoveryNetwork(nnx.Module):
         if tips[: len(known)] != known:
             raise ConfigurationError(f"the network has the tips {known}: expected them first, not {tips}")
         config = replace(self.config, tips=tips)
-        other = nnx.eval_shape(lambda: DiscoveryNetwork(config, rngs=nnx.Rngs(0)))
-        weights = nnx.state(self, nnx.Param)
-        kernel = weights["stem"]["kernel"]
-        more = other.stem.kernel.shape[2] - kernel.shape[2]
-        weights["stem"]["kernel"] = kernel.replace(jnp.pad(kernel[...], ((0, 0), (0, 0), (0, more), (0, 0))))
-        return nnx.merge(nnx.graphdef(other), weights)
+        graph, weights = nnx.split(nnx.eval_shape(lambda: DiscoveryNetwork(config, rngs=nnx.Rngs(0))), nnx.Param)
+        pairs = zip(nnx.to_flat_state(nnx.state(self, nnx.Param)), nnx.to_flat_state(weights), strict=True)
+        grown = [(way, new.replace(_filled_up(value[...], new.shape))) for (way, value), (_, new) in pairs]
+        network: DiscoveryNetwork = nnx.merge(graph, nnx.from_flat_state(grown))
+        return network
 
     def _descend(self, x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
         shortcuts = []
@@ -243,3 +242,8 @@ def _stage(width: int, count: int, rngs: nnx.Rngs) -> nnx.Sequential:
 
 def _conv(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Conv:
     return nnx.Conv(inputs, outputs, (3, 3), padding="SAME", rngs=rngs)
+
+
+def _filled_up(weights: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Add zeros at the end of each axis."""
+    return jnp.zeros(shape, weights.dtype).at[tuple(map(slice, weights.shape))].set(weights)
