@@ -1,6 +1,6 @@
 """Test sets of structure discovery: molecules that nobody trained with, and their images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from twinscope.agents.structure_discovery.molecules import Molecule, large_flat,
 from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID, ImageStack
 from twinscope.agents.structure_discovery.structure import NUMBERS, Structure
 from twinscope.agents.structure_discovery.training_data import PUBLISHED, Batch, Recipe
-from twinscope.agents.structure_discovery.training_data.imaging import draw_scene, simulate_scenes
+from twinscope.agents.structure_discovery.training_data.imaging import Scene, draw_scene, settled_samples
 from twinscope.kernels import Cantilever, atomic_number
 
 NOISE = 0.1
@@ -71,14 +71,12 @@ class TestSet:
 
 
 def imaged(molecules: Sequence[Molecule], recipe: Recipe, seed: int) -> TestSet:
-    """Simulate each molecule once; with the same seed it lies the same way in all recipes."""
+    """Simulate each molecule once; with the same seed it lies the same way in all recipes where the probe settles."""
     batches, structures = [], []
     for start in range(0, len(molecules), _SAMPLES_AT_ONCE):
         part = molecules[start : start + _SAMPLES_AT_ONCE]
-        scenes = [
-            draw_scene(molecule, recipe, np.random.default_rng([seed, start + k])) for k, molecule in enumerate(part)
-        ]
-        batches.append(simulate_scenes(scenes, recipe))
+        scenes, batch = settled_samples([_draw(one, recipe, seed, start + k) for k, one in enumerate(part)], recipe)
+        batches.append(batch)
         structures += [
             Structure.known(
                 scene.atoms.numbers, scene.atoms.positions, scene.atoms.charges, molecule.bonds, molecule.bond_orders
@@ -86,6 +84,16 @@ def imaged(molecules: Sequence[Molecule], recipe: Recipe, seed: int) -> TestSet:
             for scene, molecule in zip(scenes, part, strict=True)
         ]
     return TestSet(Batch.joined(batches), structures, recipe.tips, seed)
+
+
+def _draw(molecule: Molecule, recipe: Recipe, seed: int, number: int) -> Callable[[int], Scene]:
+    """Say how a molecule is drawn, the first time and where the probe does not settle."""
+
+    def drawn(attempt: int) -> Scene:
+        again = [attempt] if attempt else []
+        return draw_scene(molecule, recipe, np.random.default_rng([seed, number, *again]))
+
+    return drawn
 
 
 def test_molecules(count: int) -> list[Molecule]:

@@ -52,9 +52,12 @@ def main() -> None:
     )
     if not bench.models:
         raise SystemExit("; ".join(report.notes))
-    for name in options.parts:
-        _PARTS[name](bench)
-    report.finish(options.json)
+    try:
+        for name in options.parts:
+            _PARTS[name](bench)
+    finally:
+        # What was measured in many minutes is not lost with a part that fails.
+        report.finish(options.json)
 
 
 def _options() -> argparse.Namespace:

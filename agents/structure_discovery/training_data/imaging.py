@@ -189,12 +189,24 @@ def simulate_samples(molecules: Sequence[MoleculeLike], recipe: Recipe, seed: in
         again = [attempt] if attempt else []
         return draw_scene(molecule, recipe, np.random.default_rng([seed, 1, int(index), *again]))
 
-    scenes, gradients = _settled([partial(drawn, index) for index in indices])
-    return _batch(scenes, gradients, recipe)
+    return settled_samples([partial(drawn, index) for index in indices], recipe)[1]
 
 
-def _settled(draws: Sequence[Callable[[int], Scene]]) -> tuple[list[Scene], np.ndarray]:
-    """Draw and simulate scenes, each by the number of the attempt, until the probe settles everywhere."""
+def settled_samples(draws: Sequence[Callable[[int], Scene]], recipe: Recipe) -> tuple[list[Scene], Batch]:
+    """Draw and simulate samples until the probe settles everywhere.
+
+    Parameters
+    ----------
+    draws
+        A function for each sample, of the number of the attempt.
+    recipe
+        Of their maps.
+
+    Raises
+    ------
+    InvalidRequestError
+        When the probe does not settle over one of them however often it is drawn.
+    """
     scenes = [draw(0) for draw in draws]
     gradients, settled = _simulated(scenes)
     for attempt in range(1, _ATTEMPTS):
@@ -209,7 +221,7 @@ def _settled(draws: Sequence[Callable[[int], Scene]]) -> tuple[list[Scene], np.n
             f"the probe does not settle over {np.sum(~settled)} of {len(scenes)} molecules in {_ATTEMPTS} attempts:"
             " expected molecules whose atoms do not overlap, and a clearance that does not press the probe into them"
         )
-    return scenes, gradients
+    return scenes, _batch(scenes, gradients, recipe)
 
 
 @lru_cache(maxsize=4)
