@@ -67,7 +67,7 @@ def main() -> None:
     arguments = _arguments()
     set_up(keep_compiled=True)
     options = DiscoveryOptions(
-        size=(arguments.size * 1e-9, arguments.size * 1e-9), molecules=arguments.molecules, bands=arguments.bands
+        size=(arguments.size * 1e-9, arguments.size * 1e-9), molecules=arguments.molecules, bands=not arguments.whole
     )
     predictor = None
     if arguments.choice or not arguments.detection:
@@ -209,7 +209,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--realism", default="low_temperature", help="profile of the microscope")
     parser.add_argument("--detection", action="store_true", help="overview only: needs no network")
     parser.add_argument("--choice", type=int, default=0, metavar="N", help="instead: order of slices on N molecules")
-    parser.add_argument("--bands", action="store_true", help="of a slice, the agent may measure a band of lines only")
+    parser.add_argument("--whole", action="store_true", help="whole slices only, no bands of lines")
     parser.add_argument("--refine", action="store_true", help="fit structures to the stacks, too")
     parser.add_argument("--weights", type=Path, help="of the network; those that are shipped unless given")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")

@@ -37,8 +37,7 @@ class DiscoveryOptions:
     first_slices
         Which slices are measured before the first prediction, 0 for the highest and 9 for the lowest.
     bands
-        Whether a slice may be only the band of lines in which the doubt is; else all of its lines are measured. That
-        is for networks that were trained with such slices: others make more errors with a band than without it.
+        Whether a slice may be only the band of lines in which the doubt is; else all of its lines are measured.
     update_lines
         How many lines are measured between two live predictions.
     highest_frequency_shift
@@ -67,7 +66,7 @@ class DiscoveryOptions:
     line_time: float = 0.5
     coarse_line_time: float = 0.3
     first_slices: tuple[int, ...] = (2, 6)
-    bands: bool = False
+    bands: bool = True
     update_lines: int = 32
     highest_frequency_shift: float = 60.0
     refine: bool = True
