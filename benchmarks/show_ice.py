@@ -28,26 +28,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, nargs="?", default=Path("ice.png"))
     parser.add_argument("--weights", type=Path, help="of another network than the one that comes with the package")
+    parser.add_argument(
+        "--predictions-only", action="store_true", help="leave out the measured images, which are their authors'"
+    )
     options = parser.parse_args()
     mpl.use("agg")
     predictor = Predictor.shipped() if options.weights is None else Predictor.from_file(options.weights)
-    figure, axes = plt.subplots(len(NAMES), 4, figsize=(11, 2.7 * len(NAMES)), layout="constrained")
+    columns = 2 if options.predictions_only else 4
+    figure, axes = plt.subplots(
+        len(NAMES), columns, figsize=(2.75 * columns, 2.7 * len(NAMES)), layout="constrained", squeeze=False
+    )
     for row, name in zip(axes, NAMES, strict=True):
         slices = middles(name)
         prediction = predictor.predict(stack_from_pictures(slices, PITCH))
+        measured = () if options.predictions_only else ((slices[0], f"{name}: highest"), (slices[-1], "lowest slice"))
         spheres = prediction.maps["vdw_spheres"]
+        predicted = ((spheres.values, f"{name}: spheres, atoms"), (spheres.sigma, "sigma of the spheres"))
         extent = (prediction.x[0], prediction.x[-1], prediction.y[0], prediction.y[-1])
-        for place, image, title in (
-            (row[0], slices[0], f"{name}: highest"),
-            (row[1], slices[-1], "lowest slice, atoms"),
-            (row[2], spheres.values, "predicted spheres"),
-            (row[3], spheres.sigma, "their sigma"),
-        ):
-            place.imshow(image, origin="lower", extent=extent, cmap="gray" if place in row[:2] else "viridis")
-            place.set(title=title, xticks=[], yticks=[])
+        for place, (image, title) in zip(row, (*measured, *predicted), strict=True):
+            place.imshow(image, origin="lower", extent=extent, cmap="gray" if place in row[:-2] else "viridis")
+            place.set_title(title, fontsize=9)
+            place.set(xticks=[], yticks=[])
         found = prediction.structure
         colours = [COLOURS.get(int(number), "magenta") for number in found.numbers]
-        row[1].scatter(*found.positions[:, :2].T, c=colours, s=18, edgecolors="black", linewidths=0.5)
+        for place in row[-3:-1] if len(measured) else row[:1]:
+            place.scatter(*found.positions[:, :2].T, c=colours, s=18, edgecolors="black", linewidths=0.5)
         print(f"{name}: {', '.join(found.symbols)}; {neighbours(found)}")
     figure.savefig(options.output, dpi=80)
     print(options.output)
