@@ -23,6 +23,9 @@ _FOUND = 8.0
 # So far (Å) a right structure may lie beside the truth: by the creep of the piezo, and the tilt of the tip.
 _REACH = 3.0
 
+# A C-H bond is longer than ASE's covalent radii add up to.
+_SLACK = 1.15
+
 KINDS = {"molecule": "alone", "island": "in islands", "edge": "at steps"}
 """Where molecules are: the first part of their names, and words for people."""
 
@@ -97,7 +100,7 @@ def true_structure(molecule: Mapping[str, Any], middle: np.ndarray) -> Structure
     numbers = [NUMBERS[ELEMENTS.index(symbol)] for symbol, *_ in molecule["atoms"]]
     positions = np.array([place for _, *place in molecule["atoms"]]) / ANGSTROM - [*middle, 0.0]
     positions[:, 2] -= positions[:, 2].max()
-    first, second = neighbor_list("ij", Atoms(numbers, positions), natural_cutoffs(Atoms(numbers)))
+    first, second = neighbor_list("ij", Atoms(numbers, positions), natural_cutoffs(Atoms(numbers), mult=_SLACK))
     bonds = np.stack([first, second], axis=-1)[first < second]
     return Structure.known(numbers, positions, bonds=bonds, bond_orders=np.ones(len(bonds)))
 
