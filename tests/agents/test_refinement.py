@@ -52,6 +52,23 @@ def refined(stack, start):
     return refine(stack, start, tip=USUAL, conditions={"height": (HEIGHT + 0.2, 0.25)}, options=OPTIONS)
 
 
+def test_slices_that_were_not_measured_are_no_part_of_the_fit(stack, start, refined):
+    few = stack.frequency_shift.copy()
+    few[[0, 1, 3, 4, 5, 7, 9]] = np.nan
+    again = refine(
+        replace(stack, frequency_shift=few),
+        start,
+        tip=USUAL,
+        conditions={"height": (HEIGHT + 0.2, 0.25)},
+        options=OPTIONS,
+    )
+    assert again.slices.tolist() == [2, 6, 8]
+    assert off(again.structure.positions) < 0.05
+    # Heights are those above the lowest slice of the stack, also where that is missing.
+    assert again.conditions["height"][0] == pytest.approx(refined.conditions["height"][0], abs=0.1)
+    assert again.believable, again.reason
+
+
 def off(positions):
     """Deviation per axis; the origin of z is the highest atom, whichever it is."""
     difference = positions - BENZENE

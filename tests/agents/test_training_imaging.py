@@ -18,7 +18,7 @@ from twinscope.agents.structure_discovery.training_data import (
     imaging,
     simulate_samples,
 )
-from twinscope.agents.structure_discovery.training_data.imaging import draw_scene, simulate_scenes
+from twinscope.agents.structure_discovery.training_data.imaging import draw_scene, settled_samples
 from twinscope.agents.structure_discovery.training_data.recipe import probe_radius
 from twinscope.errors import InvalidRequestError
 from twinscope.kernels import Atoms, RelaxedScan, ScanGrid, Tip
@@ -60,7 +60,7 @@ def test_stacks_are_those_of_the_reference(shared: Path) -> None:
     # The scan of the drawn scene stands at heights above the top sphere as it was turned.
     lift = _top(placed, molecule.numbers) - _top(np.asarray(scene.atoms.positions), molecule.numbers)
     scan = replace(scene.scans[0], z=scene.scans[0].z + np.float32(lift))
-    batch = simulate_scenes([replace(scene, atoms=atoms, scans=(scan,))], recipe)
+    _, batch = settled_samples([lambda _: replace(scene, atoms=atoms, scans=(scan,))], recipe)
     shift = _SENSOR * batch.force_gradient[0, 0]
     correlation = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(shift, expected, strict=True)]
     assert min(correlation[:5]) > _FIRST

@@ -75,7 +75,7 @@ def add_commands(add: AddCommand) -> None:
     sub.add_argument("--batch", type=int, default=_DEFAULTS["batch"], help="samples in a step (%(default)s)")
     sub.add_argument("--learning-rate", type=float, default=1e-3, help="the highest (%(default)s)")
     sub.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin with these weights, not with random ones")
-    sub.add_argument("--seed", type=int, default=0, help="of everything (%(default)s)")
+    sub.add_argument("--seed", type=int, default=0, help="of everything but the molecules (%(default)s)")
     sub.add_argument("--processes", type=int, default=2, help="that make molecules and samples (%(default)s)")
     sub.add_argument("--distributed", action="store_true", help="one of several processes, found by jax.distributed")
 

@@ -33,7 +33,8 @@ class Measurement:
     contrast
         Standard deviation of the values, in N/m, shape (nz,).
     levels
-        Heights at which the force is needed, from the middle of the lowest oscillation on, in Å, from far to near.
+        Heights at which the force is needed, in Å, from far to near: above the middle of the oscillation in the lowest
+        slice of the stack, measured or not.
     weights
         Force gradient = weights @ force along z in eV/Å, shape (nz, len(levels)).
     """
@@ -60,7 +61,7 @@ def select(stack: ImageStack, positions: np.ndarray, options: RefinementOptions)
     Parameters
     ----------
     stack
-        The whole measurement.
+        The whole measurement. Slices of which nothing was measured near the atoms are left out.
     positions
         Of the atoms, in Å, shape (n, 3).
     options
@@ -76,16 +77,18 @@ def select(stack: ImageStack, positions: np.ndarray, options: RefinementOptions)
     lines = np.flatnonzero((stack.y >= low[1]) & (stack.y <= high[1]))
     stride = max(1, int(np.ceil(np.sqrt(len(columns) * len(lines) / options.pixels))))
     columns, lines = columns[::stride], lines[::stride]
-    slices = np.unique(np.linspace(0, len(stack.z) - 1, min(options.slices, len(stack.z))).round().astype(int))
-
-    values = stack.force_gradient[np.ix_(slices, lines, columns)].astype(float)
+    values = stack.force_gradient[:, lines][..., columns].astype(float)
+    there = np.flatnonzero(np.isfinite(values).any(axis=(1, 2)))
+    chosen = np.linspace(0, len(there) - 1, min(options.slices, len(there))).round().astype(int)
+    slices = there[np.unique(chosen)]
+    values = values[slices]
     measured = np.isfinite(values)
     if measured.sum() < _FEWEST_VALUES:
         raise InvalidRequestError(
             f"the stack has {measured.sum()} values within {options.margin} Å of the atoms: expected at least"
             f" {_FEWEST_VALUES}; look whether atoms and stack have the same origin"
         )
-    levels, weights = _heights_of_force(stack.z[slices], float(stack.cantilever.amplitude))
+    levels, weights = _heights_of_force(stack.z[slices] - stack.z[-1], float(stack.cantilever.amplitude))
     return Measurement(
         values,
         measured,
@@ -120,9 +123,8 @@ def _spread(values: np.ndarray) -> float:
     return float(np.std(values)) if len(values) else 0.0
 
 
-def _heights_of_force(z: np.ndarray, amplitude: float) -> tuple[np.ndarray, np.ndarray]:
-    """Heights above the lowest one of `z` at which the force is computed, and what makes force gradients of it."""
-    centres = z - z[-1]
-    span = centres[0] + amplitude
-    levels = np.linspace(centres[0] + amplitude / 2, -amplitude / 2, max(int(np.ceil(span / _STEP)), 4) + 1)
+def _heights_of_force(centres: np.ndarray, amplitude: float) -> tuple[np.ndarray, np.ndarray]:
+    """Heights at which the force is computed for oscillations about `centres`, and what makes force gradients of it."""
+    highest, lowest = centres[0] + amplitude / 2, centres[-1] - amplitude / 2
+    levels = np.linspace(highest, lowest, max(int(np.ceil((highest - lowest) / _STEP)), 4) + 1)
     return levels, gradient_weights(centres, levels, amplitude)

@@ -11,7 +11,7 @@ TIP = ("height", "lateral_stiffness", "tip_charge", "tilt_x", "tilt_y", "tip_qua
 
 CO_TIPS = (Tip(rest=(0.0, 0.0, 4.0), charges=((-0.1, 0.0),)), Tip())
 """The models of a CO tip that are in use: that of the published networks, with a charge, and a shorter one with a
-quadrupole moment. How far the probe hangs below its anchor is not varied in a fit, and shifts atoms by some 0.05 Å."""
+quadrupole moment. How far the probe hangs below its anchor is not varied in a fit."""
 
 # Distance of the charges that make the quadrupole from the probe, in Å, as in kernels.Tip.
 _ARM = 0.1

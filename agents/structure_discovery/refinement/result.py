@@ -50,9 +50,7 @@ def unexplained(problem: Problem, state: State) -> float:
 
     What is left of a wrong structure is alike in neighbouring slices, noise is not: this shows errors far below it.
     """
-    contrast = problem.model.measurement.contrast
-    seen = contrast > 0  # Neighbours are the next slices that were measured.
-    left = _left(problem, state)[seen] / contrast[seen, None, None]
+    left = _left(problem, state) / problem.model.measurement.contrast[:, None, None]
     alike = left[1:] * left[:-1]
     known = alike[np.isfinite(alike)]
     return float(np.sqrt(max(known.mean(), 0.0))) if len(known) else np.inf

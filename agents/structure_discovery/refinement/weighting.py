@@ -47,8 +47,7 @@ class Weighting:
 
         Correlations count up to `most_correlated`; else what is known would hold a bad start where it is.
         """
-        # Most slices may be missing where an agent was sure after a few.
-        scale = float(np.median(measurement.contrast[measurement.contrast > 0]))
+        scale = float(np.median(measurement.contrast))
         shape = simulated.shape
         known = measurement.measured.reshape(shape)
         compressed = np.arcsinh(np.where(known, measurement.values.reshape(shape), 0) / scale)

@@ -126,24 +126,6 @@ def force_heights(recipe: Recipe, amplitude: float) -> np.ndarray:
     return np.linspace(slices[0] + amplitude / 2, -amplitude / 2, len(slices) + _MARGIN)
 
 
-def simulate_scenes(scenes: Sequence[Scene], recipe: Recipe) -> Batch:
-    """Simulate samples and compute their maps; NumPy arrays.
-
-    The work is spread over all local devices.
-
-    Raises
-    ------
-    InvalidRequestError
-        When the relaxation of a probe does not settle.
-    """
-    gradients, settled = _simulated(scenes)
-    if not settled.all():
-        raise InvalidRequestError(
-            f"the probe does not settle over the scenes {np.flatnonzero(~settled).tolist()}: draw others instead"
-        )
-    return _batch(scenes, gradients, recipe)
-
-
 def _batch(scenes: Sequence[Scene], gradients: np.ndarray, recipe: Recipe) -> Batch:
     numbers, positions, charges = _filled_up(scenes, recipe.atoms)
     return Batch(
