@@ -21,6 +21,7 @@ from twinscope.agents.structure_discovery.networks.discovery import (
     Output,
 )
 from twinscope.agents.structure_discovery.networks.saved import Card, load_network
+from twinscope.agents.structure_discovery.networks.symmetry import seen_from_all_sides
 from twinscope.agents.structure_discovery.networks.weights_file import shipped
 from twinscope.agents.structure_discovery.prediction import CONDITIONS, DESCRIPTORS, DescriptorMap, Prediction
 from twinscope.agents.structure_discovery.resampling import resampled
@@ -187,5 +188,5 @@ class _Input(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def _run(graph: nnx.GraphDef[DiscoveryNetwork], weights: Any, force_gradient: jax.Array, measured: jax.Array) -> Output:
-    output: Output = nnx.merge(graph, weights)(force_gradient, measured)
+    output = seen_from_all_sides(nnx.merge(graph, weights), force_gradient, measured)
     return output._replace(occupancy=nnx.sigmoid(output.occupancy), elements=nnx.softmax(output.elements))

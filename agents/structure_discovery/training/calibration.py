@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from twinscope.agents.structure_discovery.networks.discovery import DiscoveryNetwork, Output
+from twinscope.agents.structure_discovery.networks.discovery import DiscoveryNetwork
+from twinscope.agents.structure_discovery.networks.symmetry import seen_from_all_sides
 from twinscope.agents.structure_discovery.training.augmenting import Example, as_measured
 from twinscope.agents.structure_discovery.training.losses import scaled_maps
 from twinscope.agents.structure_discovery.training.validation import NOISE
@@ -23,9 +24,9 @@ _WIDTH = 1.6449  # Standard deviations on either side that hold this share of a 
 def sigma_factors(network: DiscoveryNetwork, examples: Sequence[Example]) -> tuple[float, ...]:
     """Return by what the standard deviations of each map must be multiplied.
 
-    With them, an interval of 1.645 standard deviations on either side holds 90 % of the true values, over samples
-    without noise and with that of the published networks, measured with the first tip and with all. Errors
-    of networks are no Gaussians: other intervals than this one hold only about their share.
+    With them, an interval of 1.645 standard deviations on either side of the mean over mirror images holds 90 % of the
+    true values, over samples without noise and with that of the published networks, measured with the first tip and
+    with all. Errors of networks are no Gaussians: other intervals than this one hold only about their share.
 
     Parameters
     ----------
@@ -51,5 +52,5 @@ def _ratios(
 ) -> jax.Array:
     """Errors in units of what the network thinks they are, shape (b, ny, nx, 4)."""
     seen = as_measured(key, example, noise, tips)
-    output: Output = nnx.merge(graph, weights)(seen.force_gradient, seen.measured)
+    output = seen_from_all_sides(nnx.merge(graph, weights), seen.force_gradient, seen.measured)
     return jnp.abs(output.maps - scaled_maps(seen.example.maps)) * jnp.exp(-output.log_sigma)

@@ -23,7 +23,7 @@ class TrainingOptions:
     warmup
         Steps until then.
     weight_decay
-        Of AdamW (Loshchilov and Hutter, 2019).
+        Decoupled from the gradients (Loshchilov and Hutter, 2019).
     averaging
         Share of the average of all weights that stays at every step: what is used later is the average.
     noise

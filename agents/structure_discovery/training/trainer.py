@@ -18,6 +18,7 @@ from twinscope.agents.structure_discovery.networks.discovery import DiscoveryNet
 from twinscope.agents.structure_discovery.training.augmenting import Example, augmented
 from twinscope.agents.structure_discovery.training.checkpoints import Checkpoints
 from twinscope.agents.structure_discovery.training.losses import losses, scaled_conditions, scaled_maps, total
+from twinscope.agents.structure_discovery.training.optimiser import optimiser
 from twinscope.agents.structure_discovery.training.options import TrainingOptions
 from twinscope.agents.structure_discovery.training.prefetch import prefetched
 from twinscope.agents.structure_discovery.training.targets import atom_targets
@@ -25,9 +26,7 @@ from twinscope.agents.structure_discovery.training.validation import Score, scor
 from twinscope.agents.structure_discovery.training_data.batch import Batch
 from twinscope.errors import ConfigurationError
 
-_LARGEST_GRADIENT = 1.0
 _REPORT_EVERY = 20  # Steps.
-_LAST_RATE = 0.01  # Of the highest learning rate.
 METRICS = "metrics.jsonl"
 """Name of the file in the folder of a training that holds its curves, one line of JSON for each validation."""
 
@@ -101,7 +100,7 @@ class Trainer:
             raise ConfigurationError(f"the network to begin with is {network.config}: expected {options.network}")
         self.graph, weights = nnx.split(network, nnx.Param)
         self._axis = jnp.asarray(axis.reshape(-1, 2).mean(1), jnp.float32)
-        self._optimiser = _optimiser(options)
+        self._optimiser = optimiser(options)
         self._folder = folder
         devices = Mesh(np.array(jax.devices()), ("sample",))
         self._everywhere = NamedSharding(devices, PartitionSpec())
@@ -166,12 +165,12 @@ class Trainer:
             return total(parts), parts
 
         gradient, parts = jax.grad(objective, has_aux=True)(state.weights)
-        updates, optimiser = self._optimiser.update(gradient, state.optimiser, state.weights)
+        updates, remembered = self._optimiser.update(gradient, state.optimiser, state.weights)
         weights = optax.apply_updates(state.weights, updates)
         # At first the average would remember little but the random start.
         keep = jnp.minimum(self.options.averaging, (1 + state.step) / (10 + state.step))
         average = jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, state.average, weights)
-        return State(state.step + 1, weights, average, optimiser), parts
+        return State(state.step + 1, weights, average, remembered), parts
 
     def _kept_and_scored(self, validation: Source | None, meter: "_Meter") -> Score | None:
         if not meter.validates:
@@ -229,16 +228,3 @@ class _Meter:
         rate = len(self._parts) * self._options.batch / seconds
         self._parts, self._begin = [], time.perf_counter()
         return Progress(self.done, self._options.steps, means, rate, score)
-
-
-def _optimiser(options: TrainingOptions) -> optax.GradientTransformation:
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0,
-        options.learning_rate,
-        options.warmup,
-        max(options.steps, options.warmup + 1),
-        options.learning_rate * _LAST_RATE,
-    )
-    return optax.chain(
-        optax.clip_by_global_norm(_LARGEST_GRADIENT), optax.adamw(rate, weight_decay=options.weight_decay)
-    )
