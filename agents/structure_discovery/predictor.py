@@ -1,17 +1,16 @@
 """From a measured stack to a prediction, with trained weights."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from twinscope.agents.structure_discovery.graph import find_atoms
-from twinscope.agents.structure_discovery.graph.graph_refiner import GraphRefiner
+from twinscope.agents.structure_discovery.finding import block_centres, find_peaks, observe
+from twinscope.agents.structure_discovery.graph.graph_refiner import GRAPH_WEIGHTS, GraphRefiner
 from twinscope.agents.structure_discovery.networks.discovery import (
     CONDITION_OFFSETS,
     CONDITION_SCALES,
@@ -21,16 +20,11 @@ from twinscope.agents.structure_discovery.networks.discovery import (
     Output,
 )
 from twinscope.agents.structure_discovery.networks.saved import Card, load_network
-from twinscope.agents.structure_discovery.networks.symmetry import seen_from_all_sides
 from twinscope.agents.structure_discovery.networks.weights_file import shipped
 from twinscope.agents.structure_discovery.prediction import CONDITIONS, DESCRIPTORS, DescriptorMap, Prediction
 from twinscope.agents.structure_discovery.resampling import resampled
 from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID, ImageStack
 from twinscope.errors import InvalidRequestError
-
-# Å: standard deviation of the positions of peaks along each axis that the graph network is told. After it, 0.11 Å were
-# measured on 24 molecules of the test part.
-_POSITION_ERROR = 0.08
 
 _SAME_PLACE = 0.02  # Å
 
@@ -47,12 +41,14 @@ class Predictor:
         With its weights.
     card
         What is known about them.
+    refiner
+        Makes molecules of the atoms that it finds.
     """
 
-    def __init__(self, network: DiscoveryNetwork, card: Card) -> None:
+    def __init__(self, network: DiscoveryNetwork, card: Card, refiner: GraphRefiner) -> None:
         self.card = card
         self._graph, self._weights = nnx.split(network, nnx.Param)
-        self._refiner = GraphRefiner.shipped()
+        self._refiner = refiner
 
     @classmethod
     def shipped(cls) -> Self:
@@ -61,14 +57,15 @@ class Predictor:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Return a network that ``twinscope train`` has written.
+        """Return a network that ``twinscope train`` has written, with the graph network beside it.
 
         Raises
         ------
         ConfigurationError
-            When it is no such file.
+            When one of the two is no such file.
         """
-        return cls(*load_network(Path(path)))
+        path = Path(path)
+        return cls(*load_network(path), GraphRefiner.from_file(path.with_name(GRAPH_WEIGHTS)))
 
     @property
     def tips(self) -> tuple[str, ...]:
@@ -102,8 +99,10 @@ class Predictor:
         ready = [self._by_tip([one] if isinstance(one, ImageStack) else one) for one in stacks]
         inputs = [_Input.of([every.get(tip) for tip in self.tips]) for every in ready]
         gradients, measured = (jnp.asarray(np.stack(parts)) for parts in zip(*inputs, strict=True))
-        output = jax.device_get(_run(self._graph, self._weights, gradients, measured))
-        return [self._prediction(every[self.tips[0]], *parts) for every, *parts in zip(ready, *output, strict=True)]
+        output = jax.device_get(observe(self._graph, self._weights, gradients, measured))
+        return [
+            self._prediction(every[self.tips[0]], Output(*parts)) for every, *parts in zip(ready, *output, strict=True)
+        ]
 
     def _by_tip(self, stacks: Sequence[ImageStack]) -> dict[str, ImageStack]:
         """Bring the stacks of one molecule to the grid of the network."""
@@ -126,45 +125,32 @@ class Predictor:
                 )
         return ready
 
-    def _prediction(
-        self,
-        stack: ImageStack,
-        values: np.ndarray,
-        log_sigma: np.ndarray,
-        occupancy: np.ndarray,
-        elements: np.ndarray,
-        offsets: np.ndarray,
-        conditions: np.ndarray,
-        conditions_log_sigma: np.ndarray,
-    ) -> Prediction:
+    def _prediction(self, stack: ImageStack, output: Output) -> Prediction:
         maps = {
             name: DescriptorMap(
                 name,
                 unit,
-                values[..., k] * MAP_SCALES[name],
-                np.exp(log_sigma[..., k]) * MAP_SCALES[name] * self.card.sigma_factors[k],
+                output.maps[..., k] * MAP_SCALES[name],
+                np.exp(output.log_sigma[..., k]) * MAP_SCALES[name] * self.card.sigma_factors[k],
             )
             for k, (name, unit) in enumerate(DESCRIPTORS.items())
         }
         told = {
             name: (
-                float(conditions[k] * CONDITION_SCALES[name] + CONDITION_OFFSETS[name]),
-                float(np.exp(conditions_log_sigma[k]) * CONDITION_SCALES[name]),
+                float(output.conditions[k] * CONDITION_SCALES[name] + CONDITION_OFFSETS[name]),
+                float(np.exp(output.conditions_log_sigma[k]) * CONDITION_SCALES[name]),
             )
             for k, name in enumerate(CONDITIONS)
         }
-        x, y = (axis.reshape(-1, 2).mean(1) for axis in (stack.x, stack.y))
-        layers = np.moveaxis(occupancy, -1, 0)
-        peaks = find_atoms(layers, DEPTHS, x, y, np.moveaxis(elements, -1, 0), offsets=np.moveaxis(offsets, -1, 0))
         return Prediction(
             x=stack.x,
             y=stack.y,
             maps=maps,
-            occupancy=layers,
+            occupancy=np.moveaxis(output.occupancy, -1, 0),
             depths=np.array(DEPTHS),
-            occupancy_x=x,
-            occupancy_y=y,
-            structure=self._refiner.refine(peaks, error=_POSITION_ERROR),
+            occupancy_x=block_centres(stack.x),
+            occupancy_y=block_centres(stack.y),
+            structure=self._refiner.refine(find_peaks(output, stack.x, stack.y)),
             conditions=told,
             network=self.card.name,
             notes=stack.notes,
@@ -184,9 +170,3 @@ class _Input(NamedTuple):
         missing = np.full(shape, np.nan, np.float32)
         gradient = np.stack([missing if stack is None else stack.force_gradient for stack in stacks])
         return cls(np.nan_to_num(gradient), np.isfinite(gradient).all(-1))
-
-
-@partial(jax.jit, static_argnums=0)
-def _run(graph: nnx.GraphDef[DiscoveryNetwork], weights: Any, force_gradient: jax.Array, measured: jax.Array) -> Output:
-    output = seen_from_all_sides(nnx.merge(graph, weights), force_gradient, measured)
-    return output._replace(occupancy=nnx.sigmoid(output.occupancy), elements=nnx.softmax(output.elements))

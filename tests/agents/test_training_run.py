@@ -34,7 +34,14 @@ def molecules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_one_command_makes_weights_and_a_model_card(molecules: Path, tmp_path: Path) -> None:
-    run = Run(own_molecules=molecules, pool=2, recipe=RECIPE, training=replace(OPTIONS, steps=2, validate_every=2))
+    run = Run(
+        own_molecules=molecules,
+        pool=2,
+        recipe=RECIPE,
+        training=replace(OPTIONS, steps=2, validate_every=2),
+        graph_samples=8,
+        graph_steps=2,
+    )
     samples, steps = [], []
     reports = Reports(samples=lambda done, total: samples.append((done, total)), steps=lambda p: steps.append(p.step))
     weights = train(tmp_path, run, reports)

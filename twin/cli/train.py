@@ -44,7 +44,12 @@ def train(options: argparse.Namespace) -> int:
         ),
     )
     with _Bars() as bars:
-        reports = Reports(bars.counter("molecules", "molecule"), bars.counter("samples", "sample"), bars.steps)
+        reports = Reports(
+            molecules=bars.counter("molecules", "molecule"),
+            samples=bars.counter("samples", "sample"),
+            steps=bars.steps,
+            found=bars.counter("atoms looked for", "sample"),
+        )
         weights = train_network(options.folder, run, reports, processes=options.processes)
     print(f"weights     {weights}")
     print(f"model card  {weights.with_suffix('.md')}")

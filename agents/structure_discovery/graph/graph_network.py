@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from twinscope.agents.structure_discovery.structure import ELEMENTS
@@ -26,6 +27,7 @@ _ROUNDS = 4
 _WIDTH = 48
 _DISTANCES = 20  # Gaussians that a distance is written in
 _LEAST_LOG = -8.0
+_USUAL_ERROR = 0.08  # Å, of what is left along each axis
 _FAR = 1e3
 
 
@@ -38,16 +40,16 @@ class GraphInput(NamedTuple):
         Logarithms of the element probabilities, shape (b, n, len(ELEMENTS)).
     positions
         Å, shape (b, n, 3).
+    heights
+        Of the peaks, shape (b, n).
     present
         False for padding, shape (b, n).
-    error
-        Å: standard deviation of the positions along each axis, shape (b,).
     """
 
-    log_probabilities: jax.Array
-    positions: jax.Array
-    present: jax.Array
-    error: jax.Array
+    log_probabilities: jax.Array | np.ndarray
+    positions: jax.Array | np.ndarray
+    heights: jax.Array | np.ndarray
+    present: jax.Array | np.ndarray
 
 
 class GraphOutput(NamedTuple):
@@ -113,7 +115,7 @@ class GraphNetwork(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        edge_width = _DISTANCES + 2
+        edge_width = _DISTANCES + 1
         self.embed = nnx.Linear(len(ELEMENTS) + 2, _WIDTH, rngs=rngs)
         self.rounds = nnx.List([_Round(edge_width, rngs) for _ in range(_ROUNDS)])
         self.atom = nnx.Linear(_WIDTH, len(ELEMENTS) + 3, rngs=rngs)
@@ -129,18 +131,17 @@ class GraphNetwork(nnx.Module):
         distances = jnp.sqrt(jnp.sum(ways**2, axis=-1) + 1e-9)
         # Fades out towards the reach, so that no atom comes in with a jump.
         weights = jnp.where(near, 0.5 + 0.5 * jnp.cos(jnp.pi * jnp.minimum(distances / REACH, 1.0)), 0.0)
-        error = jnp.broadcast_to(jnp.log(atoms.error)[:, None, None], (*distances.shape[:2], 1))
-        edges = _edge_features(distances, ways[..., 2], error)
+        edges = _edge_features(distances, ways[..., 2])
         seen = jnp.maximum(atoms.log_probabilities, _LEAST_LOG)
         depths = jnp.where(atoms.present, atoms.positions[..., 2], 0.0)[..., None]
-        nodes = self.embed(jnp.concatenate([seen / 4, depths, error], axis=-1))
+        nodes = self.embed(jnp.concatenate([seen / 4, depths, jnp.asarray(atoms.heights)[..., None]], axis=-1))
         messages = jnp.zeros((*distances.shape, _WIDTH))
         for exchange in self.rounds:
             nodes, messages = exchange(nodes, edges, neighbours, weights)
         told = self.atom(nodes)
         pull = self.shift(messages)
         along = jnp.stack([pull[..., 0], pull[..., 0], pull[..., 1]], axis=-1)
-        corrections = jnp.sum(along * ways * (weights / distances)[..., None], axis=2) * atoms.error[:, None, None] * 10
+        corrections = jnp.sum(along * ways * (weights / distances)[..., None], axis=2)
         other = _gathered(nodes, neighbours)
         own = nodes[:, :, None]
         both = jnp.concatenate([own + other, own * other, _symmetric(edges)], axis=-1)
@@ -148,7 +149,7 @@ class GraphNetwork(nnx.Module):
             elements=told[..., :-3] + seen,
             reality=told[..., -3] + 3.0,
             corrections=corrections,
-            log_sigma=told[..., -2:] + error,
+            log_sigma=told[..., -2:] + jnp.log(_USUAL_ERROR),
             neighbours=neighbours,
             near=near,
             bonds=self.bond(nnx.silu(self.pair(both))),
@@ -170,12 +171,11 @@ def _nearest(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
     return neighbours, negative > -(REACH**2)
 
 
-def _edge_features(distances: jax.Array, rises: jax.Array, error: jax.Array) -> jax.Array:
+def _edge_features(distances: jax.Array, rises: jax.Array) -> jax.Array:
     centres = jnp.linspace(0.8, REACH, _DISTANCES)
     written = jnp.exp(-(((distances[..., None] - centres) / 0.12) ** 2))
     rises = jnp.where(jnp.abs(rises) < REACH, rises, 0.0)
-    shared = jnp.broadcast_to(error[:, :, None], (*distances.shape, 1))
-    return jnp.concatenate([written, rises[..., None], shared], axis=-1)
+    return jnp.concatenate([written, rises[..., None]], axis=-1)
 
 
 def _symmetric(edges: jax.Array) -> jax.Array:

@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from twinscope.agents.structure_discovery.graph.bond_lengths import MOST_NEIGHBOURS
-from twinscope.agents.structure_discovery.graph.bonds import POSITION_ERROR
-from twinscope.agents.structure_discovery.graph.confidence import Confidence
+from twinscope.agents.structure_discovery.graph.examples import graph_input
 from twinscope.agents.structure_discovery.graph.graph_network import (
     BOND_CLASSES,
     GraphInput,
@@ -27,14 +24,16 @@ from twinscope.agents.structure_discovery.networks.weights_file import (
     write_weights,
 )
 from twinscope.agents.structure_discovery.structure import NUMBERS, Structure
-from twinscope.errors import ConfigurationError, InvalidRequestError
+from twinscope.errors import ConfigurationError
 
-SHIPPED = "graph.npz"
+GRAPH_WEIGHTS = "graph.npz"
 """Name of the weights that come with the package, in the folder ``weights``."""
 
-_VERSION = 1
+_VERSION = 2
 _BUCKET = 16  # Atoms are padded to multiples of it, so that few shapes are compiled.
-_TINY = 1e-9
+_REAL = 0.5  # The least probability of an atom.
+# The largest number of bonds of an atom, in the order of ELEMENTS.
+_MOST_NEIGHBOURS = np.array([1, 4, 4, 2, 1, 4, 4, 4, 1, 1])
 
 
 class GraphRefiner:
@@ -52,7 +51,7 @@ class GraphRefiner:
     @classmethod
     def shipped(cls) -> Self:
         """Return the network that comes with the package."""
-        return cls.from_file(shipped(SHIPPED))
+        return cls.from_file(shipped(GRAPH_WEIGHTS))
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
@@ -82,43 +81,25 @@ class GraphRefiner:
         """
         return write_weights(Path(path), nnx.merge(self._graph, self._weights), version=np.array(_VERSION))
 
-    def refine(self, peaks: Peaks, *, error: float = POSITION_ERROR, confidence: Confidence | None = None) -> Structure:
-        """Make a structure of peaks, as :func:`.connected` does, with better positions and their uncertainty.
+    def refine(self, peaks: Peaks) -> Structure:
+        """Make a structure of peaks.
 
         Parameters
         ----------
         peaks
-            What :func:`.find_atoms` has found.
-        error
-            Å: standard deviation of the positions along each axis, for atoms that are not deep.
-        confidence
-            Makes probabilities of the heights of peaks; unless given, the height itself is it, at most 1.
+            What :func:`.find_atoms` has found, those of doubtful height among them.
 
         Returns
         -------
         Structure
-            Atoms in the order of the peaks. Their confidence is multiplied by the probability that an atom can be there
-            among the others.
-
-        Raises
-        ------
-        InvalidRequestError
-            When `error` is not a positive number.
+            Of the peaks that are rather atoms than not, in their order, with better positions and their uncertainty;
+            their confidence is the probability that they are.
         """
-        if not error > 0:
-            raise InvalidRequestError(f"error is {error}: expected a standard deviation in Å, above 0")
         count = len(peaks)
-        padding = -count % _BUCKET if count else _BUCKET
-        seen = np.log(np.maximum(peaks.probabilities, _TINY))
-        given = GraphInput(
-            jnp.asarray(np.pad(seen, ((0, padding), (0, 0)))[None], jnp.float32),
-            jnp.asarray(np.pad(peaks.positions, ((0, padding), (0, 0)))[None], jnp.float32),
-            jnp.arange(count + padding)[None] < count,
-            jnp.full(1, error, jnp.float32),
+        output = jax.device_get(
+            _run(self._graph, self._weights, graph_input(peaks, count + -count % _BUCKET or _BUCKET))
         )
-        output = jax.device_get(_run(self._graph, self._weights, given))
-        certain = (confidence or Confidence())(peaks.heights)
-        return _structure(peaks, certain, *(np.asarray(part[0, :count], float) for part in output))
+        return _structure(peaks, *(np.asarray(part[0, :count], float) for part in output))
 
 
 def _build() -> GraphNetwork:
@@ -135,7 +116,6 @@ def _run(graph: nnx.GraphDef[GraphNetwork], weights: nnx.State[Any, Any], given:
 
 def _structure(
     peaks: Peaks,
-    confidence: np.ndarray,
     probabilities: np.ndarray,
     reality: np.ndarray,
     corrections: np.ndarray,
@@ -145,15 +125,19 @@ def _structure(
     bond_classes: np.ndarray,
 ) -> Structure:
     elements = probabilities.argmax(axis=-1)
-    atoms, places = np.nonzero((near > 0) & (bond_classes[..., 0] < 0.5))
-    others = neighbours[atoms, places].astype(int)
-    bonds, orders = _likely_bonds(np.stack([atoms, others], axis=1), bond_classes[atoms, places], elements)
+    kept = np.flatnonzero(reality >= _REAL)
+    place = np.full(len(peaks), -1)
+    place[kept] = np.arange(len(kept))
+    atoms, numbers = np.nonzero((near > 0) & (bond_classes[..., 0] < 0.5))
+    ends = place[np.stack([atoms, neighbours[atoms, numbers].astype(int)], axis=1)]
+    both = (ends >= 0).all(axis=1)
+    bonds, orders = _likely_bonds(ends[both], bond_classes[atoms, numbers][both], elements[kept])
     return Structure(
-        numbers=np.array(NUMBERS)[elements],
-        positions=peaks.positions + corrections,
-        confidence=confidence * reality,
-        probabilities=probabilities,
-        sigma=np.exp(log_sigma)[:, [0, 0, 1]],
+        numbers=np.array(NUMBERS)[elements[kept]],
+        positions=(peaks.positions + corrections)[kept],
+        confidence=reality[kept],
+        probabilities=probabilities[kept],
+        sigma=np.exp(log_sigma)[kept][:, [0, 0, 1]],
         bonds=bonds,
         bond_orders=orders,
     )
@@ -161,7 +145,7 @@ def _structure(
 
 def _likely_bonds(edges: np.ndarray, classes: np.ndarray, elements: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Choose bonds, the likeliest first while both atoms have one left; return pairs (m, 2) and orders (m,)."""
-    left = MOST_NEIGHBOURS[elements].copy()
+    left = _MOST_NEIGHBOURS[elements].copy()
     orders: dict[tuple[int, int], float] = {}
     for edge in np.argsort(classes[:, 0], kind="stable"):
         first, second = sorted(edges[edge].tolist())

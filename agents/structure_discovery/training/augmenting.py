@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twinscope.agents.structure_discovery.prediction import CONDITIONS
+from twinscope.agents.structure_discovery.training.options import TrainingOptions
 from twinscope.agents.structure_discovery.training_data.augmentation import with_cut_outs, with_uniform_noise
 from twinscope.agents.structure_discovery.training_data.batch import Batch
 from twinscope.agents.structure_discovery.training_data.realism import realistic
@@ -111,6 +112,19 @@ def augmented(
     with_it = jnp.arange(tips)[:, None, None] == 0
     with_all = jax.random.bernoulli(alone, 1 - one_tip, (samples, 1, 1, 1))
     return Seen(turned, _cut(cut, noisy, cut_outs).reshape(shape), measured & (with_it | with_all))
+
+
+def as_trained(key: jax.Array, example: Example, options: TrainingOptions) -> Seen:
+    """Turn and spoil examples as the options of a training say."""
+    return augmented(
+        key,
+        example,
+        options.noise,
+        options.whole,
+        realism=options.realism,
+        cut_outs=options.cut_outs,
+        one_tip=options.one_tip,
+    )
 
 
 def as_measured(key: jax.Array, example: Example, amplitude: float | jax.Array, tips: int = 1) -> Seen:

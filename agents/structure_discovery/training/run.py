@@ -9,21 +9,25 @@ from pathlib import Path
 import jax
 
 from twinscope._version import __version__
+from twinscope.agents.structure_discovery.graph import Summary
+from twinscope.agents.structure_discovery.graph.graph_refiner import GRAPH_WEIGHTS, GraphRefiner
+from twinscope.agents.structure_discovery.graph.graph_training import train_graph_network
 from twinscope.agents.structure_discovery.molecules import Molecule, from_folder, library, split_of
 from twinscope.agents.structure_discovery.networks.saved import Card, load_network, save_network
 from twinscope.agents.structure_discovery.training.augmenting import Example
 from twinscope.agents.structure_discovery.training.calibration import sigma_factors
+from twinscope.agents.structure_discovery.training.found import KnownSource, atoms_score, found_examples
 from twinscope.agents.structure_discovery.training.model_card import write_model_card
 from twinscope.agents.structure_discovery.training.options import TrainingOptions
 from twinscope.agents.structure_discovery.training.sources import PoolSource
-from twinscope.agents.structure_discovery.training.trainer import Progress, Source, Trainer
+from twinscope.agents.structure_discovery.training.trainer import Progress, Trainer
 from twinscope.agents.structure_discovery.training_data.pool import fill
 from twinscope.agents.structure_discovery.training_data.recipe import TWINSCOPE, Recipe
 from twinscope.agents.structure_discovery.training_data.stream import Stream
 from twinscope.errors import ConfigurationError
 
 WEIGHTS = "discovery.npz"
-"""Name of the file of the weights in the folder of a training."""
+"""Name of the file of the weights in the folder of a training; those of the graph network are beside it."""
 
 _PATHS = ("own_molecules", "start")
 _CALIBRATION_SAMPLES = 192
@@ -51,6 +55,9 @@ class Run:
         Weights to begin with; None for random ones.
     training
         How; the tips of its network are those of the recipe.
+    graph_samples, graph_steps
+        In how many samples the network looks for atoms when it is trained, and for how many steps the graph network
+        learns what they are.
     """
 
     molecules: int = 10000
@@ -60,6 +67,8 @@ class Run:
     recipe: Recipe = TWINSCOPE
     start: Path | None = None
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    graph_samples: int = 8000
+    graph_steps: int = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +83,18 @@ class Reports:
         With how many of the pool there are, and that there shall be.
     steps
         With the progress of the training.
+    found
+        With in how many samples atoms were looked for, and that there shall be.
     """
 
     molecules: Callable[[int, int], None] = lambda _, __: None
     samples: Callable[[int, int], None] = lambda _, __: None
     steps: Callable[[Progress], None] = lambda _: None
+    found: Callable[[int, int], None] = lambda _, __: None
 
 
 def train(folder: Path, run: Run, reports: Reports | None = None, *, processes: int = 1) -> Path:
-    """Train a network, and write its weights and its model card into a folder.
+    """Train a network and the graph network after it, and write their weights and a model card into a folder.
 
     Parameters
     ----------
@@ -98,7 +110,7 @@ def train(folder: Path, run: Run, reports: Reports | None = None, *, processes: 
     Returns
     -------
     Path
-        Of the weights.
+        Of the weights of the network; those of the graph network are beside it.
 
     Raises
     ------
@@ -114,11 +126,18 @@ def train(folder: Path, run: Run, reports: Reports | None = None, *, processes: 
     molecules = _molecules(run, reports, processes)
     validation = Stream(molecules["validation"], run.recipe, run.training.seed)
     begin, done = time.monotonic(), int(trainer.state.step)
-    trainer.train(_source(folder, run, molecules["train"], reports, processes), validation, reports.steps)
+    source = _source(folder, run, molecules["train"], reports, processes)
+    trainer.train(source, validation, reports.steps)
     hours = (time.monotonic() - begin) / 3600
-    batches = range(_FIRST_CALIBRATION_BATCH, _FIRST_CALIBRATION_BATCH + _CALIBRATION_SAMPLES // run.training.batch)
-    examples = [Example.of(validation.batch(number, run.training.batch)) for number in batches]
+    size = training.batch
+    batches = range(_FIRST_CALIBRATION_BATCH, _FIRST_CALIBRATION_BATCH + _CALIBRATION_SAMPLES // size)
     network = trainer.network()
+    axis = run.recipe.grid.axis()
+    found = found_examples(
+        network, source, axis, training, run.graph_samples, lambda done: reports.found(done, run.graph_samples)
+    )
+    refiner = GraphRefiner(train_graph_network(found, steps=run.graph_steps, seed=training.seed))
+    refiner.save(folder / GRAPH_WEIGHTS)
     told = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "twinscope": __version__,
@@ -128,7 +147,10 @@ def train(folder: Path, run: Run, reports: Reports | None = None, *, processes: 
         "run": _plain(run),
         "hours_of_the_last_session": round(hours, 2),
         "steps_of_the_last_session": run.training.steps - done,
+        "molecules_scored": len(batches) * size,
+        "atoms": _told(atoms_score(network, refiner, validation, axis, size, batches)),
     }
+    examples = [Example.of(validation.batch(number, size)) for number in batches]
     card = Card("discovery", training.network, sigma_factors(network, examples), told)
     write_model_card(folder, card)
     return save_network(folder / WEIGHTS, network, card)
@@ -155,7 +177,7 @@ def _molecules(run: Run, reports: Reports, processes: int) -> dict[str, list[Mol
     return parts
 
 
-def _source(folder: Path, run: Run, molecules: Sequence[Molecule], reports: Reports, processes: int) -> Source:
+def _source(folder: Path, run: Run, molecules: Sequence[Molecule], reports: Reports, processes: int) -> KnownSource:
     if not run.pool:
         return Stream(molecules, run.recipe, run.training.seed)
     samples = folder / "samples"
@@ -168,7 +190,11 @@ def _source(folder: Path, run: Run, molecules: Sequence[Molecule], reports: Repo
         processes=processes,
         report=lambda made: reports.samples(made, run.pool * len(molecules)),
     )
-    return PoolSource(samples, run.training.seed)
+    return PoolSource(samples, molecules, run.pool, run.training.seed)
+
+
+def _told(score: Summary) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in vars(score).items() if isinstance(value, float)}
 
 
 def _plain(run: Run) -> dict[str, object]:

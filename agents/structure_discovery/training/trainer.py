@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from twinscope.agents.structure_discovery.networks.discovery import DiscoveryNetwork
-from twinscope.agents.structure_discovery.training.augmenting import Example, augmented
+from twinscope.agents.structure_discovery.training.augmenting import Example, as_trained
 from twinscope.agents.structure_discovery.training.checkpoints import Checkpoints
 from twinscope.agents.structure_discovery.training.losses import losses, scaled_conditions, scaled_maps, total
 from twinscope.agents.structure_discovery.training.optimiser import optimiser
@@ -143,16 +143,7 @@ class Trainer:
         return nnx.merge(self.graph, self.state.average)
 
     def _advance(self, state: State, example: Example, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        options = self.options
-        seen = augmented(
-            key,
-            example,
-            options.noise,
-            options.whole,
-            realism=options.realism,
-            cut_outs=options.cut_outs,
-            one_tip=options.one_tip,
-        )
+        seen = as_trained(key, example, self.options)
 
         def objective(weights: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
             output = nnx.merge(self.graph, weights)(seen.force_gradient, seen.measured)

@@ -166,12 +166,20 @@ def simulate_samples(molecules: Sequence[MoleculeLike], recipe: Recipe, seed: in
         raise InvalidRequestError(f"{len(molecules)} molecules and {len(indices)} samples: expected some of both")
 
     def drawn(index: int, attempt: int) -> Scene:
-        turn, place = divmod(int(index), len(molecules))
-        molecule = molecules[_order(seed, turn, len(molecules))[place]]
         again = [attempt] if attempt else []
-        return draw_scene(molecule, recipe, np.random.default_rng([seed, 1, int(index), *again]))
+        return draw_scene(
+            molecules[shown_in(index, len(molecules), seed)],
+            recipe,
+            np.random.default_rng([seed, 1, int(index), *again]),
+        )
 
     return settled_samples([partial(drawn, index) for index in indices], recipe)[1]
+
+
+def shown_in(sample: int, molecules: int, seed: int) -> int:
+    """Return which of so many molecules a sample of :func:`simulate_samples` shows."""
+    turn, place = divmod(int(sample), molecules)
+    return int(_order(seed, turn, molecules)[place])
 
 
 def settled_samples(draws: Sequence[Callable[[int], Scene]], recipe: Recipe) -> tuple[list[Scene], Batch]:

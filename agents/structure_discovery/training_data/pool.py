@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
-from twinscope.agents.structure_discovery.training_data.imaging import MoleculeLike, simulate_samples
+from twinscope.agents.structure_discovery.training_data.imaging import MoleculeLike, shown_in, simulate_samples
 from twinscope.agents.structure_discovery.training_data.recipe import Recipe
 from twinscope.agents.structure_discovery.training_data.shards import shard_numbers, write_shards
 
 _APART = 1_000_003  # Chunks have seeds of their own.
+_CHUNK = 200
 ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "OMP_NUM_THREADS": "1",
@@ -28,7 +29,7 @@ def fill(
     repeats: int = 1,
     seed: int = 0,
     processes: int = 1,
-    chunk: int = 200,
+    chunk: int = _CHUNK,
     report: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Make the samples that are missing in a folder; one in which that was stopped is gone on with.
@@ -65,10 +66,23 @@ def fill(
             workers.shutdown(cancel_futures=True)
 
 
+def shown_by_pool(molecules: int, *, repeats: int = 1, seed: int = 0, chunk: int = _CHUNK) -> list[int]:
+    """Return which molecule each sample of a pool shows; the parameters are those of :func:`fill`."""
+    found = []
+    for number, start in enumerate(range(0, molecules, chunk)):
+        count = min(chunk, molecules - start)
+        found += [start + shown_in(sample, count, _seed(seed, number)) for sample in range(repeats * count)]
+    return found
+
+
 def _make(folder: Path, number: int, molecules: Sequence[MoleculeLike], recipe: Recipe, repeats: int, seed: int) -> int:
     """Make one file; where the samples are made, since they are half a gigabyte to be sent to another process."""
-    batch = simulate_samples(molecules, recipe, seed + _APART * number, range(repeats * len(molecules)))
+    batch = simulate_samples(molecules, recipe, _seed(seed, number), range(repeats * len(molecules)))
     return write_shards(folder, [batch], recipe=recipe, seed=seed, first=number)
+
+
+def _seed(seed: int, number: int) -> int:
+    return seed + _APART * number
 
 
 @contextmanager

@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import jax
 
 from twinscope.agents.structure_discovery.training_data.batch import Batch
-from twinscope.agents.structure_discovery.training_data.imaging import MoleculeLike, simulate_samples
+from twinscope.agents.structure_discovery.training_data.imaging import MoleculeLike, shown_in, simulate_samples
 from twinscope.agents.structure_discovery.training_data.recipe import Recipe
 from twinscope.errors import InvalidRequestError
 
+Shown = TypeVar("Shown", bound=MoleculeLike)
+
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class Stream(Generic[Shown]):
     """Numbered batches, each of which is the same whatever was asked for before: to go on is to ask for the next.
 
     Where several processes train together (``jax.distributed``), each makes its own part of every batch.
@@ -27,7 +30,7 @@ class Stream:
         Of the randomness.
     """
 
-    molecules: Sequence[MoleculeLike]
+    molecules: Sequence[Shown]
     recipe: Recipe
     seed: int
 
@@ -40,6 +43,11 @@ class Stream:
             When the processes cannot share the samples equally, or the number is negative.
         """
         return simulate_samples(self.molecules, self.recipe, self.seed, own_part(number, size))
+
+    def shown(self, number: int, size: int) -> list[Shown]:
+        """Return the molecules that this process's part of a batch shows."""
+        count = len(self.molecules)
+        return [self.molecules[shown_in(sample, count, self.seed)] for sample in own_part(number, size)]
 
 
 def own_part(number: int, size: int) -> range:
