@@ -130,7 +130,7 @@ class Predictor:
             name: DescriptorMap(
                 name,
                 unit,
-                output.maps[..., k] * MAP_SCALES[name],
+                np.asarray(output.maps[..., k]) * MAP_SCALES[name],
                 np.exp(output.log_sigma[..., k]) * MAP_SCALES[name] * self.card.sigma_factors[k],
             )
             for k, (name, unit) in enumerate(DESCRIPTORS.items())
@@ -146,7 +146,7 @@ class Predictor:
             x=stack.x,
             y=stack.y,
             maps=maps,
-            occupancy=np.moveaxis(output.occupancy, -1, 0),
+            occupancy=np.moveaxis(np.asarray(output.occupancy), -1, 0),
             depths=np.array(DEPTHS),
             occupancy_x=block_centres(stack.x),
             occupancy_y=block_centres(stack.y),

@@ -113,7 +113,12 @@ def test_a_model_card_tells_the_recipe_and_the_errors(tmp_path: Path) -> None:
             "pool": 2,
             "recipe": {"tilt": 0.5},
             "training": {"steps": 5, "batch": 2, "learning_rate": 0.1, "warmup": 1, "noise": 0.15, "seed": 7},
+            "graph_samples": 80,
+            "graph_steps": 40,
         },
+        "molecules_scored": 2,
+        "atoms": dict.fromkeys(("precision", "recall", "rms", "bond_precision", "bond_recall"), 0.5)
+        | {"balanced_accuracy": 0.875},
         "hours_of_the_last_session": 0.5,
         "steps_of_the_last_session": 5,
     }
@@ -121,6 +126,8 @@ def test_a_model_card_tells_the_recipe_and_the_errors(tmp_path: Path) -> None:
     assert "| 5 | 0.25 / 0.25 (0.500, 0.750)" in text
     assert '"tilt": 0.5' in text
     assert "2.00 (vdw_spheres)" in text
+    assert "found in 80 samples, for 40 steps" in text
+    assert "elements 0.875" in text
 
 
 def test_targets_have_a_peak_at_each_atom_and_name_it() -> None:

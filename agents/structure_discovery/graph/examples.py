@@ -44,7 +44,7 @@ class Examples(NamedTuple):
     bonds: jax.Array | np.ndarray
 
     def __getitem__(self, chosen: np.ndarray) -> Self:  # type: ignore[override]
-        return jax.tree.map(lambda part: part[chosen], self)  # type: ignore[no-any-return]
+        return jax.tree.map(lambda part: part[chosen], self)
 
 
 def graph_input(peaks: Peaks, size: int) -> GraphInput:
@@ -59,11 +59,11 @@ def graph_input(peaks: Peaks, size: int) -> GraphInput:
     """
     count = len(peaks)
     seen = np.log(np.maximum(peaks.probabilities, _TINY))
-    padded = [
+    padded = (
         np.pad(values, [(0, size - count)] + [(0, 0)] * (values.ndim - 1))[None].astype(np.float32)
         for values in (seen, peaks.positions, peaks.heights)
-    ]
-    return GraphInput(*padded, present=(np.arange(size) < count)[None])
+    )
+    return GraphInput(*padded, (np.arange(size) < count)[None])
 
 
 def examples_of(found: Sequence[Peaks], true: Sequence[Structure]) -> Examples:
