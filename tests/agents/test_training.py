@@ -127,7 +127,7 @@ def test_a_model_card_tells_the_recipe_and_the_errors(tmp_path: Path) -> None:
     assert '"tilt": 0.5' in text
     assert "2.00 (vdw_spheres)" in text
     assert "found in 80 samples, for 40 steps" in text
-    assert "elements 0.875" in text
+    assert "| 0.500 | 0.500 | 0.500 | 0.875 | 0.500 | 0.500 |" in text
 
 
 def test_targets_have_a_peak_at_each_atom_and_name_it() -> None:

@@ -59,11 +59,11 @@ def graph_input(peaks: Peaks, size: int) -> GraphInput:
     """
     count = len(peaks)
     seen = np.log(np.maximum(peaks.probabilities, _TINY))
-    padded = (
+    seen, positions, heights = (
         np.pad(values, [(0, size - count)] + [(0, 0)] * (values.ndim - 1))[None].astype(np.float32)
         for values in (seen, peaks.positions, peaks.heights)
     )
-    return GraphInput(*padded, (np.arange(size) < count)[None])
+    return GraphInput(seen, positions, heights, (np.arange(size) < count)[None])
 
 
 def examples_of(found: Sequence[Peaks], true: Sequence[Structure]) -> Examples:

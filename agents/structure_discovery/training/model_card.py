@@ -13,6 +13,7 @@ MODEL_CARD = "discovery.md"
 """Its name, beside the weights."""
 
 _LINES_OF_THE_CURVE = 12
+_OF_ATOMS = ("precision", "recall", "rms", "balanced_accuracy", "bond_precision", "bond_recall")
 
 
 def write_model_card(folder: Path, card: Card) -> Path:
@@ -73,11 +74,13 @@ of each slice. In brackets R², with noise: from the first tip, and from all.
 
 ## Atoms
 
-On {told["molecules_scored"]} of the validation molecules with this noise, after the graph network `graph.npz`, which has
-learned from the atoms that the network found in {run["graph_samples"]} samples, for {run["graph_steps"]} steps: precision
-{atoms["precision"]:.3f} and recall {atoms["recall"]:.3f} of the atoms up to 0.8 Å below the highest, root mean square of
-their displacements {atoms["rms"]:.3f} Å, elements {atoms["balanced_accuracy"]:.3f} (mean over the elements), bonds
-{atoms["bond_precision"]:.3f} and {atoms["bond_recall"]:.3f}.
+The graph network `graph.npz` has learned from the atoms that the network
+found in {run["graph_samples"]} samples, for {run["graph_steps"]} steps.
+On {told["molecules_scored"]} of the validation molecules with this noise, atoms up to 0.8 Å below the highest:
+
+| precision | recall | RMS of positions, Å | elements, mean of their shares | bonds: precision | recall |
+|---|---|---|---|---|---|
+| {" | ".join(f"{atoms[name]:.3f}" for name in _OF_ATOMS)} |
 
 ## Uncertainty
 
