@@ -64,6 +64,8 @@ def _report_refinement(
     _add_summary(bench, f"{what}, before refinement", _summary(before, truth), _BEFORE)
     _add_summary(bench, f"{what}, after refinement", _summary(after, truth), targets)
     sure = [one is not None and one.believable for one in refined]
+    told = [one if kept else start for one, start, kept in zip(after, before, sure, strict=True)]
+    _add_summary(bench, f"{what}, as agents tell: refined where believable", _summary(told, truth), targets)
     right = [_is_right(one, true) for one, true in zip(after, truth, strict=True)]
     both = sum(one and other for one, other in zip(sure, right, strict=True))
     bench.report.notes.append(
