@@ -198,6 +198,17 @@ class TipShaper(Protocol):
         ...
 
 
+class TipExchanger(Protocol):
+    """What a driver with the feature "tip_exchange" has besides."""
+
+    def exchange_tip(self, probe: str) -> None:
+        """Withdraw, and put one of the probes of its capabilities at the end of the tip, which stays withdrawn.
+
+        What :meth:`Driver.read` tells is what is there, also after a stop.
+        """
+        ...
+
+
 class Oracle(Protocol):
     """What a simulator with the feature "oracle" has besides."""
 

@@ -200,6 +200,7 @@ class RampDriver:
         self.tip = TipState.IN_RANGE
         self.signals = {"bias": 0.1, "setpoint_current": 1e-11, "current": 1e-12}
         self.feedback = "off"
+        self.probe = "CO"
         self.calls: list[tuple[Any, ...]] = []
         self.stopped = threading.Event()
         self.closed = False
@@ -210,7 +211,7 @@ class RampDriver:
         self.closed = True
 
     def read(self) -> Reading:
-        return Reading(self.clock.now, self.position, self.tip, dict(self.signals), self.feedback)
+        return Reading(self.clock.now, self.position, self.tip, dict(self.signals), self.feedback, self.probe)
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -234,7 +235,8 @@ class RampDriver:
             signals=tuple(
                 Channel(name, unit, name) for name, unit in (("bias", "V"), ("setpoint_current", "A"), ("current", "A"))
             ),
-            features=("coarse_motion", "pulse", "tip_shaping"),
+            features=("coarse_motion", "pulse", "tip_shaping", "tip_exchange"),
+            probes=("CO", "Xe"),
         )
 
     def write(self, name: str, value: float, rate: float | None = None) -> None:
@@ -253,6 +255,11 @@ class RampDriver:
 
     def shape_tip(self, depth: float, voltage: float) -> None:
         self.calls.append(("shape_tip", depth, voltage))
+
+    def exchange_tip(self, probe: str) -> None:
+        self.calls.append(("exchange_tip", probe))
+        self.withdraw()
+        self.probe = probe
 
     def move_to(self, x: float, y: float, z: float, speed: float | None = None) -> None:
         self.calls.append(("move_to", x, y, z, speed))

@@ -69,6 +69,7 @@ class Board:
                 error=None if self.error is None else self.error.message,
                 blocked=self.blocked,
                 revision=self._revision,
+                probe=None if reading is None else reading.probe,
             )
 
     def wait_ready(self, timeout: float) -> bool:

@@ -20,7 +20,7 @@ BYTES_PER_VALUE = 4
 ACQUISITIONS = (ScanRequest.kind, PathRequest.kind, SpectroscopyRequest.kind)
 """Kinds of acquisitions."""
 
-FEATURES = ("coarse_motion", "pulse", "tip_shaping", "oracle")
+FEATURES = ("coarse_motion", "pulse", "tip_shaping", "tip_exchange", "oracle")
 """What an instrument may have beyond signals, moves and acquisitions."""
 
 RESERVED_NAMES = ("x", "y", "height", "position", "pass", "voltage")
@@ -98,6 +98,8 @@ class Capabilities:
         Which of :data:`FEATURES` it has.
     acquisitions
         Which of :data:`ACQUISITIONS` it can do.
+    probes
+        What can be put at the end of the tip where it has the feature "tip_exchange": "CO", "Xe", ...
     scan_modes
         Allowed values of :attr:`ScanRequest.z_mode`.
     sweeps
@@ -121,6 +123,7 @@ class Capabilities:
     signals: tuple[Channel, ...] = ()
     features: tuple[str, ...] = ()
     acquisitions: tuple[str, ...] = ACQUISITIONS
+    probes: tuple[str, ...] = ()
 
     def channel(self, name: str) -> Channel:
         """Return the channel with this name.
@@ -192,6 +195,15 @@ class Capabilities:
             raise InvalidRequestError(f"this instrument has no {feature}: it has {known}", name=feature)
         for name, value in values.items():
             self.limits_of(name).check(name, value)
+
+    def check_probe(self, probe: str) -> None:
+        """Raise :class:`InvalidRequestError` when this cannot be put at the end of the tip."""
+        self.check_feature("tip_exchange")
+        if probe not in self.probes:
+            known = ", ".join(self.probes) or "nothing"
+            raise InvalidRequestError(
+                f"probe is {probe!r}: this instrument can put {known} at the end of its tip", name="probe"
+            )
 
     def check_feedback(self, mode: str) -> None:
         """Raise :class:`InvalidRequestError` when the z-controller cannot hold constant what the mode says."""
@@ -266,6 +278,6 @@ class Capabilities:
         values["channels"] = tuple(Channel(**channel) for channel in values["channels"])
         values["limits"] = {name: Limits(**limits) for name, limits in values["limits"].items()}
         values["signals"] = tuple(Channel(**signal) for signal in values["signals"])
-        for name in ("scan_modes", "sweeps", "features", "acquisitions"):
+        for name in ("scan_modes", "sweeps", "features", "acquisitions", "probes"):
             values[name] = tuple(values[name])
         return cls(**values)

@@ -334,6 +334,12 @@ def _check_shaping(
     interlocks.check_place(reading)
 
 
+def _check_exchange(capabilities: Capabilities, interlocks: Interlocks, reading: Reading, probe: str) -> None:
+    del reading
+    capabilities.check_probe(probe)
+    interlocks.check_permission("tip_exchange")
+
+
 def _check_approach(capabilities: Capabilities, interlocks: Interlocks, reading: Reading) -> None:
     del capabilities
     interlocks.check_place(reading)
@@ -352,4 +358,5 @@ _CHECKS: Mapping[str, Callable[..., None]] = {
     "coarse_move": _check_coarse,
     "pulse": _check_pulse,
     "shape_tip": _check_shaping,
+    "exchange_tip": _check_exchange,
 }

@@ -18,7 +18,7 @@ from twinscope.errors import ConfigurationError, InterlockError, InvalidRequestE
 from twinscope.requests import CONSTANT_HEIGHT, AcquisitionRequest, PathRequest, ScanRequest, SpectroscopyRequest
 from twinscope.state import FEEDBACK_OFF, Position, Reading, TipState
 
-PERMISSIONS = ("pulse", "tip_shaping")
+PERMISSIONS = ("pulse", "tip_shaping", "tip_exchange")
 """What is forbidden unless it was allowed."""
 
 
@@ -133,7 +133,7 @@ class Interlocks(PlainData):
         Allowed range (low, high) of a channel or signal unless the tip is withdrawn: outside of it the tip is withdrawn
         (SafeTip). None is no limit.
     allow
-        What is forbidden without: "pulse", "tip_shaping".
+        What is forbidden without: "pulse", "tip_shaping", "tip_exchange".
     """
 
     signals: Mapping[str, SignalRule] = field(default_factory=dict)

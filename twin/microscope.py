@@ -300,6 +300,13 @@ class Microscope:
         """Dip the tip `depth` m into the sample, with `voltage` V. The interlocks must allow it."""
         self._do("shape_tip", depth=depth, voltage=voltage)
 
+    def exchange_tip(self, probe: str) -> None:
+        """Put something else at the end of the tip, one of `Capabilities.probes`; the tip is withdrawn afterwards.
+
+        `state().probe` tells what is there. The interlocks must allow it.
+        """
+        self._do("exchange_tip", probe=probe)
+
     def check(self, verb: str, **parameters: Any) -> None:
         """Ask whether the instrument would do something now, without doing it: a dry run.
 

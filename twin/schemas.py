@@ -34,9 +34,9 @@ def verb_schemas(capabilities: Capabilities) -> dict[str, Schema]:
     -------
     dict
         A JSON Schema (2020-12) of an object for each of "move_to", "withdraw", "approach" and, where the instrument can
-        do it, "set_signal", "set_feedback", "coarse_move", "pulse", "shape_tip", and the kinds of acquisitions "scan",
-        "path" and "spectroscopy", which take what :func:`~twinscope.requests.request_from_dict` does. What is None
-        there is left out here.
+        do it, "set_signal", "set_feedback", "coarse_move", "pulse", "shape_tip", "exchange_tip", and the kinds of
+        acquisitions "scan", "path" and "spectroscopy", which take what :func:`~twinscope.requests.request_from_dict`
+        does. What is None there is left out here.
     """
     verbs = {"move_to": _move_to(capabilities), "withdraw": closed({}), "approach": closed({})}
     if capabilities.settable:
@@ -179,6 +179,11 @@ def _shape_tip(capabilities: Capabilities) -> Schema:
     return closed(properties, ["depth"])
 
 
+def _exchange_tip(capabilities: Capabilities) -> Schema:
+    properties = {"probe": choice(capabilities.probes, "what to put at the end of the tip")}
+    return closed(properties, properties)
+
+
 # ---------------------------------------------------------------------- acquiring
 
 
@@ -290,5 +295,6 @@ _FEATURES = {
     "coarse_motion": ("coarse_move", _coarse_move),
     "pulse": ("pulse", _pulse),
     "tip_shaping": ("shape_tip", _shape_tip),
+    "tip_exchange": ("exchange_tip", _exchange_tip),
 }
 _ACQUISITIONS = {"scan": _scan, "path": _path, "spectroscopy": _spectroscopy}

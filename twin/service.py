@@ -325,6 +325,11 @@ class Service:
         metres, volts = _checks.positive("depth", depth), _checks.finite("voltage", voltage)
         return _progress(self._instrument.command(caller, "shape_tip", depth=metres, voltage=volts))
 
+    @verb(Role.OPERATOR, writes=True)
+    def exchange_tip(self, caller: Caller, probe: str) -> dict[str, Any] | None:
+        """Begin to put something else at the end of the tip."""
+        return _progress(self._instrument.command(caller, "exchange_tip", probe=str(probe)))
+
     # ------------------------------------------------------------------ acquiring: with the lease
 
     @verb(Role.OPERATOR, writes=True)

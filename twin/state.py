@@ -71,6 +71,8 @@ class Reading:
         Present value of each of the instrument's signals, in its unit.
     feedback
         What the z-controller holds constant ("constant_current", ...), or "off".
+    probe
+        What is at the end of the tip ("CO", ...), as far as that is known; None where it is not.
     """
 
     time: float
@@ -78,6 +80,7 @@ class Reading:
     tip: TipState
     signals: Mapping[str, float] = field(default_factory=dict)
     feedback: str = FEEDBACK_OFF
+    probe: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -119,6 +122,8 @@ class InstrumentState:
         Why nothing moves until an operator acknowledges it; None when all is well.
     revision
         Grows with every change of the state.
+    probe
+        What is at the end of the tip, as far as that is known; None where it is not.
     """
 
     status: Status
@@ -133,6 +138,7 @@ class InstrumentState:
     error: str | None
     blocked: str | None
     revision: int
+    probe: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

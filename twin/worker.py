@@ -125,6 +125,7 @@ class Worker:
             "instrument_time": self._reading.time,
             "signals": dict(self._reading.signals),
             "feedback": self._reading.feedback,
+            "probe": self._reading.probe,
         }
         record.keep_in(AcquisitionFile.create(record))
         self._listener.began(record)

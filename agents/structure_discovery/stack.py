@@ -129,7 +129,7 @@ class ImageStack:
         cantilever
             The sensor; unless given, the settings of the instrument tell.
         tip
-            What is at its end; unless given, the settings of the instrument tell, or else it is "CO".
+            What is at its end; unless given, the instrument tells, or else it is "CO".
 
         Raises
         ------
@@ -146,7 +146,7 @@ class ImageStack:
         values = data.values if "height" in axes else data.values[None]
         heights = axes.get("height", np.zeros(1))
         order = np.argsort(-heights)
-        known = settings.get("tip")
+        known = scan.metadata.get("probe") or settings.get("tip")
         return cls(
             values[order],
             axes["x"],

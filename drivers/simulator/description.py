@@ -11,6 +11,7 @@ from twinscope.drivers.simulator.head import Head
 from twinscope.drivers.simulator.imaging import CHANNELS
 from twinscope.drivers.simulator.options import SimulatorOptions
 from twinscope.drivers.simulator.signals import LIMITS, SIGNALS
+from twinscope.drivers.simulator.tips import TIPS
 from twinscope.requests import Z_MODES
 
 
@@ -39,7 +40,8 @@ def describe(driver: str, options: SimulatorOptions, realism: Realism, head: Hea
         largest_acquisition=options.largest_acquisition,
         settings=_settings(options, realism, head),
         signals=SIGNALS,
-        features=("pulse", "tip_shaping", *(("oracle",) if options.oracle else ())),
+        features=("pulse", "tip_shaping", "tip_exchange", *(("oracle",) if options.oracle else ())),
+        probes=tuple(TIPS),
     )
 
 

@@ -85,6 +85,7 @@ class Simulator:
         "constant_current",
         "pulse",
         "tip_shaping",
+        "tip_exchange",
         "oracle",
     )
 
@@ -125,7 +126,7 @@ class Simulator:
         self._check_open()
         head = self._head
         signals = head.signals | dict(head.felt())
-        return Reading(head.clock.now, head.position, head.tip_state, signals, head.mode)
+        return Reading(head.clock.now, head.position, head.tip_state, signals, head.mode, head.probe)
 
     def write(self, name: str, value: float, rate: float | None = None) -> None:
         """Set a signal; with a rate it takes its time. An acquisition in progress goes on with it."""
@@ -195,6 +196,11 @@ class Simulator:
         self._head.spend(2 * depth / self.options.vertical_speed)
         self._head.try_luck(recovery_probability(depth / ANGSTROM, voltage), 1.0)
         self._head.crashed = False
+
+    def exchange_tip(self, probe: str) -> None:
+        """Withdraw, and come back with another probe after the time that it takes."""
+        self.withdraw()
+        self._head.exchange(probe)
 
     def stop(self) -> None:
         """Stop after the time step in progress."""

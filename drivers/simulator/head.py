@@ -16,7 +16,7 @@ from twinscope.drivers.simulator.measuring import Measuring, Sampled, Settings
 from twinscope.drivers.simulator.options import SimulatorOptions
 from twinscope.drivers.simulator.signals import DEFAULTS, begins_higher, check_regulable
 from twinscope.drivers.simulator.specimen import Specimen
-from twinscope.drivers.simulator.tips import TIPS, tip_from_option
+from twinscope.drivers.simulator.tips import TIPS, name_of, tip_from_option
 from twinscope.errors import InterlockError
 from twinscope.kernels import ControllerState
 from twinscope.requests import setpoint_of
@@ -49,12 +49,15 @@ class Head(Pace):
         Where the tip was sent.
     crashed
         Whether the tip has touched the sample since it was withdrawn or shaped last.
+    intact, probe
+        The tip as it was prepared, and the name of what is at its end; None where it was given by numbers.
     """
 
     def __init__(self, options: SimulatorOptions, realism: Realism) -> None:
         super().__init__(options.clock)
-        self._options = options
+        self._options, self._realism = options, realism
         self.intact = tip_from_option(options.tip)
+        self.probe = name_of(options.tip)
         self.specimen = Specimen(options, self.intact)
         self.speeds = Speeds(options.lateral_speed, options.vertical_speed)
         self.signals = dict(DEFAULTS) | {"bias": options.bias}
@@ -66,9 +69,8 @@ class Head(Pace):
         rise = slope * self.specimen.reach
         self.lowest = options.lowest_height - self.specimen.depth - rise
         self.highest = options.withdrawn_height + rise
-        self._body = Body(realism, options.seed, self.specimen.reach, self.intact, TIPS["Cu"])
+        self._body, self._measuring = self._with_tip()
         self.condition = self._body.fresh(self.intact, _coordinates(self.position))
-        self._measuring = Measuring(self.specimen, self._body, realism, options.seed)
         self._live: tuple[float, Mapping[str, float]] | None = None
         self._motions = 0
 
@@ -273,6 +275,23 @@ class Head(Pace):
         self.condition = replace(self.condition, apex=apex)
         self._measuring.forget()
         self.changed()
+
+    def exchange(self, probe: str) -> None:
+        """Put another probe at the end of the tip; a stop meanwhile leaves what was there."""
+        if self.spend(self._options.tip_exchange_time) < 1:
+            return
+        self.intact, self.probe = TIPS[probe], probe
+        self.specimen = Specimen(self._options, self.intact)
+        self._body, self._measuring = self._with_tip()
+        apex = self.condition.apex
+        apex = replace(apex, tip=self.intact, changes=apex.changes + 1, lost=False)
+        self.condition = replace(self.condition, apex=apex)
+        self.changed()
+
+    def _with_tip(self) -> tuple[Body, Measuring]:
+        seed = self._options.seed
+        body = Body(self._realism, seed, self.specimen.reach, self.intact, TIPS["Cu"])
+        return body, Measuring(self.specimen, body, self._realism, seed)
 
 
 def _steps(length: float) -> int:

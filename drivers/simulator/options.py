@@ -53,6 +53,8 @@ class SimulatorOptions(DriverOptions):
         Height of the tip after a withdrawal and after an approach, in m. The microscope starts approached.
     lateral_speed, vertical_speed
         Of moves, in m/s.
+    tip_exchange_time
+        How long it takes to put something else at the end of the tip, in s.
     oracle
         Whether the truth about the sample and the tip is told to an administrator who asks for it.
     largest_acquisition
@@ -80,6 +82,7 @@ class SimulatorOptions(DriverOptions):
     working_height: float = 3.7e-10
     lateral_speed: float = 20e-9
     vertical_speed: float = 10e-9
+    tip_exchange_time: float = 600.0
     oracle: bool = False
     largest_acquisition: int = 2**30
 

@@ -53,6 +53,13 @@ def tip_from_option(option: str | Mapping[str, Any]) -> Tip:
     return tip
 
 
+def name_of(option: str | Mapping[str, Any]) -> str | None:
+    """Return the name of a tip as it stands in :data:`TIPS`; None where the option gives numbers."""
+    if not isinstance(option, str):
+        return None
+    return next(name for name in TIPS if name.lower() == option.lower())
+
+
 def _field_names() -> str:
     return ", ".join(field.name for field in fields(Tip))
 

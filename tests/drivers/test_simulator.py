@@ -15,6 +15,7 @@ from twinscope.drivers.simulator import Simulator
 from twinscope.drivers.simulator.sample import load_sample
 from twinscope.errors import ConfigurationError
 from twinscope.kernels import Cantilever, ScanGrid, Tip, frequency_shift, simulate
+from twinscope.state import TipState
 
 FRAME = ScanFrame(size=(1.2e-9, 1e-9))
 
@@ -107,6 +108,33 @@ def test_a_periodic_sample_repeats_itself(tmp_path: Path) -> None:
 def test_the_xenon_tip_sees_a_blurred_molecule() -> None:
     sharp, blurred = (image(Simulator(sample="benzene", tip=tip), heights=(3.4e-10,)) for tip in ("CO", "Xe"))
     assert abs(sharp - blurred).max() > 0.5
+
+
+def test_an_exchanged_tip_sees_what_one_would_that_was_there_from_the_start() -> None:
+    driver = Simulator(sample="benzene", tip_exchange_time=300.0)
+    before = driver.read()
+    with_co = image(driver)
+    driver.exchange_tip("Xe")
+    after = driver.read()
+    assert (before.probe, after.probe) == ("CO", "Xe")
+    assert after.time - before.time > 300
+    assert after.tip is TipState.WITHDRAWN
+    np.testing.assert_array_equal(image(driver), image(Simulator(sample="benzene", tip="xe")))
+    driver.exchange_tip("CO")
+    np.testing.assert_array_equal(image(driver), with_co)
+
+
+def test_a_stop_leaves_the_probe_that_was_there() -> None:
+    driver = Simulator(sample="benzene", clock="realtime", vertical_speed=1.0)
+    stopping = threading.Timer(0.2, driver.stop)
+    stopping.start()
+    driver.exchange_tip("Xe")
+    assert driver.read().probe == "CO"
+    assert driver.read().time < 60
+
+
+def test_a_tip_that_was_given_by_numbers_has_no_name() -> None:
+    assert Simulator(sample="benzene", tip={"element": "Xe"}).read().probe is None
 
 
 def test_a_tip_can_be_described() -> None:

@@ -35,7 +35,7 @@ LOOKING = {
     "data",
 }
 CAUTIOUS = {"take_control", "release_control", "emergency_stop", "withdraw", "pause", "resume", "abort"}
-MOVING = {"move_to", "set_signal", "set_feedback", "approach", "coarse_move", "pulse", "shape_tip"}
+MOVING = {"move_to", "set_signal", "set_feedback", "approach", "coarse_move", "pulse", "shape_tip", "exchange_tip"}
 MEASURING = {"scan", "scan_path", "scan_line", "spectroscopy"}
 
 

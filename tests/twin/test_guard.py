@@ -58,6 +58,8 @@ class Sink:
         ({"allow": ["pulse"]}, "pulse", {"voltage": 11.0, "duration": 0.1}, OutOfRangeError),
         ({}, "shape_tip", {"depth": 1 * NM, "voltage": 0.0}, InterlockError),
         ({"allow": ["tip_shaping"]}, "shape_tip", {"depth": 2e-6, "voltage": 0.0}, OutOfRangeError),
+        ({}, "exchange_tip", {"probe": "Xe"}, InterlockError),
+        ({"allow": ["tip_exchange"]}, "exchange_tip", {"probe": "C60"}, InvalidRequestError),
         ({"forbidden": [{"name": "r", "low": [-1, -1], "high": [1, 1], "below": 0.5}]}, "approach", {}, InterlockError),
         ({}, "explode", {}, DriverError),
     ],

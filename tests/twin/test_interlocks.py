@@ -362,7 +362,7 @@ def test_coarse_motion_needs_a_withdrawn_tip_unless_it_leads_away(tip: TipState)
         Interlocks().check_coarse(replace(HERE, tip=TipState.WITHDRAWN), axis, steps)
 
 
-@pytest.mark.parametrize("what", ["pulse", "tip_shaping"])
+@pytest.mark.parametrize("what", ["pulse", "tip_shaping", "tip_exchange"])
 def test_what_can_change_a_tip_must_be_allowed(what: str) -> None:
     Interlocks(allow=(what,)).check_permission(what)
     with refused({"name": what}, f"{what} can change the tip and is not allowed"):
@@ -455,7 +455,7 @@ def test_a_rule_needs_finite_numbers(make: Any, bad: Any) -> None:
         ({"forbidden": "everywhere"}, "expected a list"),
         ({"trips": {"current": [1, 1]}}, "expected .* low below high"),
         ({"trips": {"current": 1}}, "trips.current is 1"),
-        ({"allow": ["everything"]}, "expected one of pulse, tip_shaping"),
+        ({"allow": ["everything"]}, "expected one of pulse, tip_shaping, tip_exchange"),
         ({"safe": True}, "unknown key 'safe'"),
     ],
 )

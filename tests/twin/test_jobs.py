@@ -98,7 +98,7 @@ def test_what_fails_in_a_pause_ends_the_pause() -> None:
 
 def test_what_takes_long_is_begun_in_a_moment(service, enter, ramp_driver) -> None:
     # Moves take 100 ms here.
-    client = enter(service(ramp_driver(rate=1.0), allow=["pulse", "tip_shaping"]))
+    client = enter(service(ramp_driver(rate=1.0), allow=["pulse", "tip_shaping", "tip_exchange"]))
     assert client("wait_ready", timeout=5.0)
     client.take()
     verbs = {
@@ -109,6 +109,7 @@ def test_what_takes_long_is_begun_in_a_moment(service, enter, ramp_driver) -> No
         "set_feedback": {"mode": "off"},
         "pulse": {"voltage": 1.0, "duration": 0.1},
         "shape_tip": {"depth": 1e-9},
+        "exchange_tip": {"probe": "Xe"},
         "coarse_move": {"axis": "z", "steps": 5},
     }
     spent: dict[str, list[float]] = {name: [] for name in (*verbs, "acquire")}

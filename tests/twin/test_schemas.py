@@ -40,6 +40,7 @@ FITTING = [
     ("pulse", {"voltage": 3, "duration": 0.01}),
     ("shape_tip", {"depth": 1e-9}),
     ("shape_tip", {"depth": 1e-9, "voltage": -10}),
+    ("exchange_tip", {"probe": "Xe"}),
     ("scan", SCAN),
     ("scan", SCAN | {"heights": [1e-9, 2e-9], "direction": "both", "slow_direction": "down", "line_time": 0.5}),
     ("scan", SCAN | {"z_mode": "constant_current", "setpoint": 1e-10}),
@@ -78,6 +79,8 @@ WRONG = [
     ("pulse", {"voltage": 1}),
     ("shape_tip", {"depth": 0}),
     ("shape_tip", {"depth": 1e-9, "voltage": 11}),
+    ("exchange_tip", {}),
+    ("exchange_tip", {"probe": "C60"}),
     ("scan", SCAN | {"channels": ["topography"]}),
     ("scan", SCAN | {"channels": []}),
     ("scan", SCAN | {"channels": ["at_x", "at_x"]}),
@@ -117,7 +120,7 @@ def allowing(instrument: Callable[..., Any]) -> Any:
     """A microscope that allows everything that it can do, with its tip withdrawn for coarse motion."""
     from twinscope.local import LocalTransport
 
-    with twinscope.Microscope(transport=LocalTransport(instrument(allow=["pulse", "tip_shaping"]))) as scope:
+    with twinscope.Microscope(transport=LocalTransport(instrument(allow=["pulse", "tip_shaping", "tip_exchange"]))) as scope:
         yield scope
 
 

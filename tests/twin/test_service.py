@@ -210,6 +210,8 @@ REFUSED = [
     ({}, "coarse_move", {"axis": "w", "steps": 1}, InvalidRequestError),
     ({}, "pulse", {"voltage": 1.0, "duration": 0.1}, InterlockError),
     ({}, "shape_tip", {"depth": NM}, InterlockError),
+    ({}, "exchange_tip", {"probe": "Xe"}, InterlockError),
+    ({"allow": ["tip_exchange"]}, "exchange_tip", {"probe": "C60"}, InvalidRequestError),
     ({"least_scan_height": 1.0}, "acquire", ACQUIRE, InterlockError),
     ({}, "acquire", ACQUIRE | {"on_lease_loss": "explode"}, InvalidRequestError),
     ({}, "acquire", {"kind": "movie", "request": {}}, InvalidRequestError),
@@ -270,7 +272,7 @@ class _Trial:
 
 def test_every_verb_that_writes_can_be_tried_and_then_done(service, enter, ramp_driver) -> None:
     driver = ramp_driver(rate=10.0)
-    client = enter(service(driver, allow=["pulse", "tip_shaping"]), "admin")
+    client = enter(service(driver, allow=["pulse", "tip_shaping", "tip_exchange"]), "admin")
     assert client("wait_ready", timeout=5.0)
     attempt = _Trial(client, driver)
     client.lease = attempt("acquire_lease", purpose="", duration=30.0)["lease"]
@@ -279,6 +281,7 @@ def test_every_verb_that_writes_can_be_tried_and_then_done(service, enter, ramp_
     attempt.finish("set_feedback", mode="off")
     attempt.finish("pulse", voltage=1.0, duration=0.01)
     attempt.finish("shape_tip", depth=NM)
+    attempt.finish("exchange_tip", probe="Xe")
     attempt.finish("coarse_move", axis="z", steps=3)
     attempt.finish("withdraw")
     attempt.finish("approach")
@@ -325,7 +328,7 @@ def test_capabilities_survive_json(ramp_driver) -> None:
     again = Capabilities.from_dict(json.loads(json.dumps(capabilities.to_dict())))
     assert again == capabilities
     assert again.signals[0].unit == "V"
-    assert again.features == ("coarse_motion", "pulse", "tip_shaping")
+    assert again.features == ("coarse_motion", "pulse", "tip_shaping", "tip_exchange")
     assert again.settable == ("bias", "setpoint_current")
 
 

@@ -176,7 +176,7 @@ class Served:
         state = self.scope.state()
         assert state.error is None, state.error
         assert state.position is not None
-        return Reading(state.time, state.position, state.tip, state.signals, state.feedback)
+        return Reading(state.time, state.position, state.tip, state.signals, state.feedback, state.probe)
 
     def perform(self, command: str, **arguments: Any) -> Reading:
         """Let it carry out a command, and look at it."""
@@ -210,5 +210,5 @@ def permissive() -> Interlocks:
     return rules
 
 
-PERMISSIONS: Mapping[str, Any] = {"allow": ["pulse", "tip_shaping"]}
+PERMISSIONS: Mapping[str, Any] = {"allow": ["pulse", "tip_shaping", "tip_exchange"]}
 """The same as plain data."""

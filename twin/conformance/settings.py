@@ -56,8 +56,8 @@ class Settings(DriverOptions):
     deterministic
         Whether two instances of a simulator with the same options give the same bytes.
     allow
-        Which of the features "coarse_motion", "pulse" and "tip_shaping" may be tried. By default all of a simulator and
-        none of a real instrument.
+        Which of the features "coarse_motion", "pulse", "tip_shaping" and "tip_exchange" may be tried. By default all of
+        a simulator and none of a real instrument.
     growth
         By how many bytes the memory may grow while the soak test repeats itself.
     """

@@ -91,8 +91,9 @@ def _tip_tools(verbs: Mapping[str, Schema]) -> list[Tool]:
         "coarse_move": "Step the coarse motor. Withdraw the tip first.",
         "pulse": "Apply a pulse of the bias, which can change the tip. The interlocks must allow it.",
         "shape_tip": "Dip the tip into the sample to change it. The interlocks must allow it.",
+        "exchange_tip": "Put something else at the end of the tip, and withdraw it. The interlocks must allow it.",
     }
-    repeatable = ("move_to", "set_signal", "set_feedback", "approach")
+    repeatable = ("move_to", "set_signal", "set_feedback", "approach", "exchange_tip")
     tools = [
         _tool(verb, text, verbs[verb], destructive=True, idempotent=verb in repeatable)
         for verb, text in texts.items()

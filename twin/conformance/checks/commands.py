@@ -153,6 +153,18 @@ def test_tip_shaping(bench: Bench, subject: Subject) -> None:
     assert after.position == before.position, "the tip is elsewhere after it was shaped"
 
 
+def test_tip_exchange(bench: Bench, subject: Subject) -> None:
+    """Each probe can be put at the end of the tip, which is withdrawn then, and is told by the state."""
+    need(bench, subject, "tip_exchange")
+    before = approach(bench)
+    others = [probe for probe in bench.capabilities.probes if probe != before.probe]
+    for probe in (*others, *bench.capabilities.probes[:1]):
+        after = bench.perform("exchange_tip", probe=probe)
+        assert after.probe == probe
+        assert after.tip is TipState.WITHDRAWN, "the tip is not withdrawn after it was exchanged"
+        assert after.time > before.time, "an exchange of the tip takes no time"
+
+
 def test_oracle(direct: Direct) -> None:
     """The oracle tells the truth about a part of the sample as plain data."""
     if "oracle" not in direct.capabilities.features:

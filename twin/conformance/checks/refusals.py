@@ -81,6 +81,13 @@ def test_features_out_of_range(bench: Bench) -> None:
                 bench.perform(command, **rest, **{argument: value})
 
 
+def test_unknown_probes(bench: Bench) -> None:
+    """What is no probe of the instrument cannot be put at the end of the tip."""
+    if "tip_exchange" in bench.capabilities.features:
+        with refused(bench, "a tip with no_such_probe"):
+            bench.perform("exchange_tip", probe="no_such_probe")
+
+
 def test_acquisitions_out_of_range(bench: Bench) -> None:
     """A frame, a path or a sweep that leaves the limits is refused as a whole before anything moves."""
     kinds, work, limits = bench.capabilities.acquisitions, bench.work, bench.capabilities.limits
@@ -158,6 +165,7 @@ def test_undeclared_features(bench: Bench) -> None:
         "coarse_motion": ("coarse_move", {"axis": "z", "steps": 1}),
         "pulse": ("pulse", {"voltage": 0.1, "duration": 1e-3}),
         "tip_shaping": ("shape_tip", {"depth": 1e-11, "voltage": 0.0}),
+        "tip_exchange": ("exchange_tip", {"probe": "CO"}),
     }
     for feature in set(FEATURES) - set(bench.capabilities.features) - {"oracle"}:
         command, arguments = calls[feature]
