@@ -120,7 +120,9 @@ def allowing(instrument: Callable[..., Any]) -> Any:
     """A microscope that allows everything that it can do, with its tip withdrawn for coarse motion."""
     from twinscope.local import LocalTransport
 
-    with twinscope.Microscope(transport=LocalTransport(instrument(allow=["pulse", "tip_shaping", "tip_exchange"]))) as scope:
+    with twinscope.Microscope(
+        transport=LocalTransport(instrument(allow=["pulse", "tip_shaping", "tip_exchange"]))
+    ) as scope:
         yield scope
 
 
