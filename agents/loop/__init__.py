@@ -3,6 +3,7 @@
 from twinscope.agents.loop.agent import Agent, Observation, Task
 from twinscope.agents.loop.command import Command
 from twinscope.agents.loop.cost import Budget, Cost
+from twinscope.agents.loop.referee import MoleculesReferee, Referee
 from twinscope.agents.loop.replay import Difference, replay
 from twinscope.agents.loop.run_file import RunFile
 from twinscope.agents.loop.running import Outcome, run
@@ -13,8 +14,10 @@ __all__ = [
     "Command",
     "Cost",
     "Difference",
+    "MoleculesReferee",
     "Observation",
     "Outcome",
+    "Referee",
     "RunFile",
     "Task",
     "replay",
