@@ -66,6 +66,17 @@ class Wanderer:
             raise ValueError(f"no idea how to {where}")
 
 
+class Looker(Wanderer):
+    """Looks at the same place again and again."""
+
+    def decide(self) -> Command | None:
+        command = super().decide()
+        if command is None or command.request is None:
+            return command
+        request = ScanRequest(frame=ScanFrame(size=(NM, NM)), pixels=(8, 4), channels=("frequency_shift",))
+        return Command.acquire(request)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "run.h5"
@@ -239,17 +250,18 @@ def test_a_file_that_is_no_run_is_refused(tmp_path: Path) -> None:
         RunFile(tmp_path / "text")
 
 
+def test_the_same_agent_runs_over_a_network(scope: twinscope.Microscope, path: Path) -> None:
+    outcome = run(Looker(Command("approach"), scans=1), scope, TASK, PLENTY, path)
+    assert (outcome.ended, outcome.answer) == ("answered", {"scans": 2})
+    assert scope.state().tip is TipState.WITHDRAWN
+    with RunFile(path) as file:
+        *_, last = file.observations()
+    assert np.ptp(last.measurement["frequency_shift"].values) > 0.1
+
+
 def test_a_run_comes_out_the_same_again(tmp_path: Path) -> None:
     def scope() -> twinscope.Microscope:
         return twinscope.Microscope(sample="benzene", noise=0.1, directory=tmp_path / "data")
-
-    class Looker(Wanderer):
-        def decide(self) -> Command | None:
-            command = super().decide()
-            if command is None or command.request is None:
-                return command
-            request = ScanRequest(frame=ScanFrame(size=(NM, NM)), pixels=(8, 4), channels=("frequency_shift",))
-            return Command.acquire(request)
 
     path = tmp_path / "run.h5"
     with scope() as first:
