@@ -84,8 +84,10 @@ On {told["molecules_scored"]} of the validation molecules with this noise, atoms
 
 ## Uncertainty
 
-Standard deviations were multiplied by {_factors(card)}, so that an interval of 1.645 of them on either side
-holds 90 % of the pixels of the validation molecules.
+Predictions are means over four mirror images, for which standard deviations were multiplied by
+{_factors(card)}:
+an interval of 1.645 of them on either side holds 90 % of the pixels of the validation molecules. Errors in the table
+above are those of single images.
 
 ## Recipe of the samples
 
