@@ -43,8 +43,9 @@ _WAYS = 2.0
 # The network's own opinion of the height counts when it is this sure, and this far off, in Å.
 _SURE, _FAR_OFF = 0.15, 0.3
 _CARBON = 6
-# A measurement that is expected to remove less than this part of the doubt is not made.
-_WORTH_WHILE = 0.005
+# A measurement that is expected to remove less than the first part of the doubt is not made, unless the last one has
+# removed more than the second: what is foreseen is filled in from what is known, and brings less than what is measured.
+_WORTH_WHILE, _STILL_LEARNING = 0.005, 0.02
 
 
 class Refiner(Protocol):
@@ -189,12 +190,19 @@ class Investigation:
             chosen = best_candidate(recorder, prediction, self._predictor, layers, self._seconds(1), target)
             if chosen is None:
                 return COMPLETE
-            if chosen.gain < _WORTH_WHILE * doubt(prediction):
+            if chosen.gain < _WORTH_WHILE * doubt(prediction) and not self._learning(prediction):
                 return SATURATED
             if chosen.seconds > self._left:
                 return OUT_OF_BUDGET
             prediction = self._measure(recorder, chosen)
         return CONFIDENT
+
+    def _learning(self, prediction: Prediction) -> bool:
+        """Whether the last measurement has told much."""
+        if len(self._actions) < 2:
+            return False
+        before = self._actions[-2].doubt
+        return bool(before - doubt(prediction) > _STILL_LEARNING * before)
 
     def _measure(self, recorder: Recorder, candidate: Candidate) -> Prediction:
         """Measure lines of a slice and predict."""

@@ -69,6 +69,8 @@ def verdict(problem: Problem, state: State, options: RefinementOptions) -> tuple
     if not ratio < _TOLERATED:
         return False, f"{told}: atoms are missing or wrong, or another minimum was found"
     alike = unexplained(problem, state)
+    if np.isinf(alike):
+        return False, "no two neighbouring slices can be compared: noise cannot be told from what is wrong"
     if not alike < options.model_error:
         return False, f"{alike:.1%} of the contrast is neither noise nor the simulation: atoms are missing or wrong"
     layout, priors = problem.model.layout, problem.priors
