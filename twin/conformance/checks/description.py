@@ -8,7 +8,7 @@ from twinscope.conformance.bench import Direct
 from twinscope.conformance.factory import BenchFactory
 from twinscope.conformance.settings import Subject
 from twinscope.conformance.units import is_si
-from twinscope.drivers.base import API_VERSION, CoarseMotor, Driver, Oracle, Pulser, TipShaper
+from twinscope.drivers.base import API_VERSION, CoarseMotor, Driver, Oracle, Pulser, TipExchanger, TipShaper
 from twinscope.requests import Z_MODES, setpoint_of
 
 CONTRACT = "twinscope.drivers.base.Driver, twinscope.capabilities.Capabilities, and docs/drivers.md, 'What it can do'"
@@ -17,6 +17,7 @@ _FEATURE_METHODS = {
     "coarse_motion": (CoarseMotor, {"coarse_steps": "1"}),
     "pulse": (Pulser, {"pulse_voltage": "V", "pulse_duration": "s"}),
     "tip_shaping": (TipShaper, {"tip_shaping_depth": "m", "tip_shaping_voltage": "V"}),
+    "tip_exchange": (TipExchanger, {}),
     "oracle": (Oracle, {}),
 }
 
@@ -137,6 +138,7 @@ def test_features_have_what_they_need(subject: Subject, capabilities: Capabiliti
         protocol, limits = _FEATURE_METHODS[feature]
         for name in (name for name in vars(protocol) if not name.startswith("_")):
             assert callable(getattr(subject.cls, name, None)), f"the feature {feature} needs the method {name}"
+        assert feature != "tip_exchange" or capabilities.probes, "the feature tip_exchange needs probes"
         missing = [name for name in limits if name not in capabilities.limits]
         assert not missing, f"the feature {feature} needs limits of {', '.join(missing)}"
 
