@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from twinscope.capabilities import ACQUISITIONS
 from twinscope.errors import AcquisitionError, InvalidRequestError, TwinscopeError
 from twinscope.microscope import Microscope
-from twinscope.requests import AcquisitionRequest, PathRequest, ScanRequest, SpectroscopyRequest, request_from_dict
+from twinscope.requests import AcquisitionRequest, request_from_dict
 from twinscope.results import Measurement
-
-ACQUISITIONS = (ScanRequest.kind, PathRequest.kind, SpectroscopyRequest.kind)
 
 MOTIONS = (
     "move_to",

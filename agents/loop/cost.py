@@ -5,12 +5,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from twinscope.agents.loop.command import ACQUISITIONS, Command
+from twinscope.agents.loop.command import Command
+from twinscope.capabilities import ACQUISITIONS
 from twinscope.errors import InvalidRequestError
-from twinscope.requests import AcquisitionRequest, PathRequest, ScanRequest
+from twinscope.requests import AcquisitionRequest, PathRequest, ScanRequest, SpectroscopyRequest
 from twinscope.state import InstrumentState, TipState
 
-_WAYS = 2  # Of a line: there and back.
+_WAYS = 2  # There and back: of a line, a sweep, a dip.
 _BIAS = "bias"
 
 
@@ -25,7 +26,7 @@ class Cost:
     travel
         How far the tip went near the sample, in m: what wears it.
     bias_exposure
-        Bias times the time for which the tip near the sample had it, in V s, whatever its sign.
+        The highest bias of each command, whatever its sign, times its time with the tip near the sample, in V s.
     commands
         How many.
     """
@@ -110,21 +111,36 @@ def cost_of(command: Command, before: InstrumentState, after: InstrumentState, o
         # Refused, or done at once.
         return Cost(overhead, commands=1)
     near = command.verb in ACQUISITIONS or TipState.WITHDRAWN not in (before.tip, after.tip)
-    bias = max(abs(before.signals.get(_BIAS, 0.0)), abs(after.signals.get(_BIAS, 0.0)))
-    travel, exposure = (_travel(command.request, before, after), bias * time) if near else (0.0, 0.0)
-    return Cost(time + overhead, travel, exposure, 1)
+    if not near:
+        return Cost(time + overhead, commands=1)
+    return Cost(time + overhead, _travel(command, before, after), _bias(command, before, after) * time, 1)
 
 
-def _travel(request: AcquisitionRequest | None, before: InstrumentState, after: InstrumentState) -> float:
+def _bias(command: Command, before: InstrumentState, after: InstrumentState) -> float:
+    """Return the highest bias of a command, in V, whatever its sign."""
+    voltages = [state.signals.get(_BIAS, 0.0) for state in (before, after)]
+    request = command.request
+    if isinstance(request, SpectroscopyRequest) and request.swept == _BIAS:
+        voltages += [request.sweep.start, request.sweep.stop]
+    voltages.append(command.parameters.get("voltage", 0.0))  # Of a pulse, or of shaping.
+    return max(map(abs, voltages))
+
+
+def _travel(command: Command, before: InstrumentState, after: InstrumentState) -> float:
     """How far the tip went, in m."""
+    request = command.request
     if isinstance(request, ScanRequest):
         width, height = request.frame.size
         return (_WAYS * width * request.pixels[1] + height) * request.layers
     if request is not None:
         passes = request.passes if isinstance(request, PathRequest) and not request.separate else 1
         steps = [np.hypot(x1 - x0, y1 - y0) for (x0, y0), (x1, y1) in pairwise(request.positions)]
-        return float(np.sum(steps)) * passes
+        way = float(np.sum(steps)) * passes
+        if isinstance(request, SpectroscopyRequest) and request.swept == "z":
+            way += _WAYS * abs(request.sweep.stop - request.sweep.start) * len(request.positions)
+        return way
     if before.position is None or after.position is None:
         return 0.0
     start, end = ((place.x, place.y, place.z) for place in (before.position, after.position))
-    return float(np.linalg.norm(np.subtract(end, start)))
+    dipped = _WAYS * command.parameters.get("depth", 0.0)
+    return float(np.linalg.norm(np.subtract(end, start))) + dipped

@@ -2,6 +2,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from twinscope.agents.structure_discovery.agent import (
 from twinscope.agents.structure_discovery.agent.approach import approach_molecule
 from twinscope.agents.structure_discovery.agent.operator import Operator
 from twinscope.agents.structure_discovery.prediction import Prediction
-from twinscope.agents.structure_discovery.stack import StackGrid
+from twinscope.agents.structure_discovery.stack import ImageStack, StackGrid
 from twinscope.errors import AcquisitionError, InvalidRequestError, LeaseError
 from twinscope.local import LocalTransport
 from twinscope.state import TipState
@@ -73,6 +74,29 @@ def test_a_target_ends_the_measurement_before_all_slices_are_there(over: Start) 
     assert molecule.actions[-1].doubt < 0.26
     assert molecule.stack is not None
     assert not molecule.stack.measured.all()
+
+
+class Surprised(Thresholding):
+    """Is as sure as there are slices that do not follow from others: what is filled in seems to tell it nothing."""
+
+    def __init__(self, *, learns: bool) -> None:
+        super().__init__()
+        self.learns = learns
+
+    def predict(self, stack: ImageStack) -> Prediction:
+        prediction = super().predict(stack)
+        known = stack.frequency_shift[np.all(stack.measured, axis=(1, 2))]
+        slices = np.linalg.matrix_rank(known.reshape(len(known), -1), tol=1e-3) if self.learns else 1
+        sigma = np.full(known.shape[1:], 0.5 / np.sqrt(1 + slices))
+        return replace(prediction, maps={name: replace(one, sigma=sigma) for name, one in prediction.maps.items()})
+
+
+@pytest.mark.parametrize(("learns", "ended"), [(True, "complete"), (False, "saturated")])
+def test_measuring_goes_on_while_it_tells_more_than_was_foreseen(over: Start, learns: bool, ended: str) -> None:
+    options = DiscoveryOptions(**_changed(bands=False))
+    (molecule,) = discover(over(SurfaceDriver(PLACE)), options, predictor=Surprised(learns=learns)).molecules
+    assert molecule.ended == ended
+    assert len(molecule.actions) == (GRID.slices if learns else 2)
 
 
 def test_the_budget_is_kept(over: Start) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 import twinscope
-from twinscope import ScanFrame, ScanRequest
+from twinscope import ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
 from twinscope.agents.loop import Agent, Budget, Command, Cost, Observation, RunFile, Task, replay, run
-from twinscope.agents.loop.cost import least_time
+from twinscope.agents.loop.cost import cost_of, least_time
 from twinscope.errors import InvalidRequestError, LeaseError, StoreError
 from twinscope.local import LocalTransport
 from twinscope.state import TipState
@@ -129,6 +130,28 @@ def test_everything_costs(ramp: twinscope.Microscope, path: Path) -> None:
     assert scanned.travel == pytest.approx((2 * 4 * 2 + 2) * NM)
     assert outcome.spent.commands == 4
     assert outcome.spent.time == pytest.approx(sum(each.cost.time for each in agent.seen))
+
+
+def test_sweeps_and_pulses_are_not_free(instrument: Callable[..., Any], path: Path) -> None:
+    def spectra(swept: str, stop: float) -> Command:
+        sweep = Sweep(start=1 * NM if swept == "z" else -0.5, stop=stop, points=5)
+        return Command.acquire(SpectroscopyRequest(swept=swept, positions=((0, 0),), sweep=sweep, channels=("at_z",)))
+
+    plan = spectra("z", 3 * NM), spectra("bias", -4.0), Command("pulse", {"voltage": -3.0, "duration": 0.5})
+    with twinscope.Microscope(transport=LocalTransport(instrument(allow=["pulse"]))) as scope:
+        agent = Wanderer(*plan, scans=0)
+        run(agent, scope, TASK, PLENTY, path)
+    _, z, bias, pulse = agent.seen
+    assert z.cost.travel == pytest.approx(4 * NM)
+    # The bias is 0.1 V otherwise.
+    assert z.cost.bias_exposure == pytest.approx(0.1 * (z.cost.time - PLENTY.overhead))
+    assert bias.cost.bias_exposure == pytest.approx(4.0 * (bias.cost.time - PLENTY.overhead))
+    # This instrument pulses at once; others take their time.
+    assert pulse.cost == Cost(PLENTY.overhead, commands=1)
+    later = replace(pulse.state, time=pulse.state.time + 0.5)
+    assert cost_of(plan[2], pulse.state, later, 0.1).bias_exposure == pytest.approx(3.0 * 0.5)
+    dip = Command("shape_tip", {"depth": 2 * NM, "voltage": 0.0})
+    assert cost_of(dip, pulse.state, later, 0.1).travel == pytest.approx(4 * NM)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from twinscope.agents.structure_discovery import ImageStack, Predictor
-from twinscope.agents.structure_discovery.graph import compare
+from twinscope.agents.structure_discovery.graph import compare, find_atoms
 from twinscope.agents.structure_discovery.molecules import library
 from twinscope.agents.structure_discovery.prediction import CONDITIONS, DESCRIPTORS
 from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID
-from twinscope.agents.structure_discovery.structure import Structure
-from twinscope.agents.structure_discovery.training_data import TWO_TIPS, simulate_samples
+from twinscope.agents.structure_discovery.structure import ELEMENTS, Structure
+from twinscope.agents.structure_discovery.training_data import TWO_TIPS, Batch, simulate_samples
 from twinscope.errors import ConfigurationError, InvalidRequestError
 from twinscope.kernels import Cantilever
 
@@ -93,18 +93,43 @@ def test_many_stacks_at_once_are_as_one_by_one(predictor: Predictor) -> None:
         np.testing.assert_allclose(one.maps["atomic_disks"].values, alone, atol=1e-4)
 
 
-def test_a_second_tip_tells_more_of_the_charges(predictor: Predictor) -> None:
+@pytest.fixture(scope="module")
+def samples() -> Batch:
+    """Of molecules that were not trained with."""
     molecules = library(20, cache=None, split="validation")[:4]
-    samples = simulate_samples(molecules, TWO_TIPS, 3, range(4))
+    return simulate_samples(molecules, TWO_TIPS, 3, range(4))
+
+
+def stacks_of(samples: Batch) -> list[list[ImageStack]]:
+    """What a microscope measures: for each sample a stack of each tip."""
     scale = -Cantilever().frequency / (2 * Cantilever().stiffness)
     axis = PUBLISHED_GRID.axis()
-    pairs = [
+    return [
         [
             ImageStack(scale * gradient, axis, axis, HEIGHTS, Cantilever(), tip)
             for tip, gradient in zip(TWO_TIPS.tips, both, strict=True)
         ]
         for both in samples.force_gradient
     ]
+
+
+def test_the_graph_network_puts_atoms_nearer_to_where_they_are(predictor: Predictor, samples: Batch) -> None:
+    before, after = [], []
+    predictions = predictor.predict_many([first for first, _ in stacks_of(samples)])
+    for one, numbers, positions in zip(predictions, samples.numbers, samples.positions, strict=True):
+        truth = Structure.known(numbers[numbers > 0], positions[numbers > 0])
+        nothing = np.full((len(ELEMENTS), *one.occupancy.shape[1:]), 0.1)
+        peaks = find_atoms(one.occupancy, one.depths, one.occupancy_x, one.occupancy_y, nothing)
+        before.append(compare(Structure.known(np.full(len(peaks), 6), peaks.positions), truth))
+        after.append(compare(one.structure, truth))
+    # Not by leaving out the atoms that are far off.
+    assert sum(len(one.pairs) for one in after) >= sum(len(one.pairs) for one in before)
+    rms = [np.sqrt(np.mean(np.concatenate([one.displacements for one in some]) ** 2)) for some in (before, after)]
+    assert rms[1] < 0.9 * rms[0]
+
+
+def test_a_second_tip_tells_more_of_the_charges(predictor: Predictor, samples: Batch) -> None:
+    pairs = stacks_of(samples)
     truth = samples.maps[:, list(DESCRIPTORS).index("electrostatic_map")]
 
     def error(stacks: list) -> float:

@@ -43,8 +43,9 @@ class Examples(NamedTuple):
     positions: jax.Array | np.ndarray
     bonds: jax.Array | np.ndarray
 
-    def __getitem__(self, chosen: np.ndarray) -> Self:  # type: ignore[override]
-        return jax.tree.map(lambda part: part[chosen], self)
+    def taken(self, numbers: np.ndarray) -> Self:
+        """Return some of the molecules."""
+        return jax.tree.map(lambda part: part[numbers], self)
 
 
 def graph_input(peaks: Peaks, size: int) -> GraphInput:
@@ -97,8 +98,7 @@ def examples_of(found: Sequence[Peaks], true: Sequence[Structure]) -> Examples:
 def _example(
     peaks: Peaks, true: Structure, size: int
 ) -> tuple[GraphInput, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    unknown = np.zeros((0, 2), int)
-    as_found = Structure.known(np.full(len(peaks), NUMBERS[0]), peaks.positions, None, unknown, np.zeros(0))
+    as_found = Structure.known(np.full(len(peaks), NUMBERS[0]), peaks.positions)
     pairs = compare(as_found, true, cutoff=_FARTHEST, depth=DEEPEST, margin=0.0).pairs
     peak, atom = pairs.T
     partner = np.full(len(true), -1)

@@ -58,7 +58,7 @@ def train_graph_network(
     losses: list[jax.Array] = []
     for number in range(1, steps + 1):
         chosen = rng.integers(len(examples.real), size=batch)
-        weights, state, loss = step(weights, state, examples[chosen])
+        weights, state, loss = step(weights, state, examples.taken(chosen))
         losses.append(loss)
         if progress is not None and number % _REPORT_EVERY == 0:
             progress(number, float(jnp.mean(jnp.stack(losses))))

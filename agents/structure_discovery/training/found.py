@@ -1,6 +1,6 @@
 """Examples for the graph network: what the trained network finds of molecules that are known."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import jax
@@ -30,6 +30,15 @@ class KnownSource(Source, Protocol):
         ...
 
 
+KnownExample = tuple[Example, Sequence[Molecule]]
+
+
+def known_examples(source: KnownSource, numbers: Iterable[int], size: int) -> Iterator[KnownExample]:
+    """Yield batches of a size, each with its molecules."""
+    for number in numbers:
+        yield Example.of(source.batch(number, size)), source.shown(number, size)
+
+
 def found_examples(
     network: DiscoveryNetwork,
     source: KnownSource,
@@ -55,14 +64,14 @@ def found_examples(
     report
         Called now and then with how many there are.
     """
-    key = jax.random.key(options.seed)
-
-    def spoiled(number: int, example: Example) -> Seen:
-        return _spoiled(jax.random.fold_in(key, number), example, options)
-
+    key, size = jax.random.key(options.seed), options.batch
+    seen = (
+        (_spoiled(jax.random.fold_in(key, number), example, options), molecules)
+        for number, (example, molecules) in enumerate(known_examples(source, range(-(-samples // size)), size))
+    )
     found: list[Peaks] = []
     true: list[Structure] = []
-    for peaks, structure in _found(network, source, axis, options.batch, range(-(-samples // options.batch)), spoiled):
+    for peaks, structure in _found(network, axis, seen):
         found.append(peaks)
         true.append(structure)
         report(len(found))
@@ -70,7 +79,7 @@ def found_examples(
 
 
 def atoms_score(
-    network: DiscoveryNetwork, refiner: GraphRefiner, source: KnownSource, axis: np.ndarray, size: int, numbers: range
+    network: DiscoveryNetwork, refiner: GraphRefiner, axis: np.ndarray, examples: Iterable[KnownExample]
 ) -> Summary:
     """Score the atoms of both networks together, with the published noise, from whole stacks of the first tip.
 
@@ -78,37 +87,27 @@ def atoms_score(
     ----------
     network, refiner
         Trained.
-    source
-        Of samples of other molecules.
     axis
         Coordinates of the pixels of the images along x and along y, in Å.
-    size, numbers
-        Of the batches.
+    examples
+        Of other molecules.
     """
-
-    def measured(number: int, example: Example) -> Seen:
-        return as_measured(jax.random.key(number), example, NOISE)
-
-    pairs = _found(network, source, axis, size, numbers, measured)
-    return summarise([compare(refiner.refine(peaks), structure) for peaks, structure in pairs])
+    seen = (
+        (as_measured(jax.random.key(number), example, NOISE), molecules)
+        for number, (example, molecules) in enumerate(examples)
+    )
+    return summarise([compare(refiner.refine(peaks), structure) for peaks, structure in _found(network, axis, seen)])
 
 
 _spoiled = jax.jit(as_trained, static_argnums=2)
 
 
 def _found(
-    network: DiscoveryNetwork,
-    source: KnownSource,
-    axis: np.ndarray,
-    size: int,
-    numbers: range,
-    see: Callable[[int, Example], Seen],
+    network: DiscoveryNetwork, axis: np.ndarray, every: Iterable[tuple[Seen, Sequence[Molecule]]]
 ) -> Iterator[tuple[Peaks, Structure]]:
     graph, weights = nnx.split(network, nnx.Param)
-    for number in numbers:
-        seen = see(number, Example.of(source.batch(number, size)))
+    for seen, molecules in every:
         output = jax.device_get(observe(graph, weights, seen.force_gradient, seen.measured))
-        molecules = source.shown(number, size)
         samples = zip(molecules, seen.example.numbers, np.asarray(seen.example.positions), *output, strict=True)
         for molecule, atoms, positions, *parts in samples:
             there = np.asarray(atoms) > 0

@@ -14,9 +14,8 @@ from twinscope.agents.structure_discovery.graph.graph_refiner import GRAPH_WEIGH
 from twinscope.agents.structure_discovery.graph.graph_training import train_graph_network
 from twinscope.agents.structure_discovery.molecules import Molecule, from_folder, library, split_of
 from twinscope.agents.structure_discovery.networks.saved import Card, load_network, save_network
-from twinscope.agents.structure_discovery.training.augmenting import Example
 from twinscope.agents.structure_discovery.training.calibration import sigma_factors
-from twinscope.agents.structure_discovery.training.found import KnownSource, atoms_score, found_examples
+from twinscope.agents.structure_discovery.training.found import KnownSource, atoms_score, found_examples, known_examples
 from twinscope.agents.structure_discovery.training.model_card import write_model_card
 from twinscope.agents.structure_discovery.training.options import TrainingOptions
 from twinscope.agents.structure_discovery.training.sources import PoolSource
@@ -138,6 +137,7 @@ def train(folder: Path, run: Run, reports: Reports | None = None, *, processes: 
     )
     refiner = GraphRefiner(train_graph_network(found, steps=run.graph_steps, seed=training.seed))
     refiner.save(folder / GRAPH_WEIGHTS)
+    known = list(known_examples(validation, batches, size))
     told = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "twinscope": __version__,
@@ -148,10 +148,10 @@ def train(folder: Path, run: Run, reports: Reports | None = None, *, processes: 
         "hours_of_the_last_session": round(hours, 2),
         "steps_of_the_last_session": run.training.steps - done,
         "molecules_scored": len(batches) * size,
-        "atoms": _told(atoms_score(network, refiner, validation, axis, size, batches)),
+        "atoms": _told(atoms_score(network, refiner, axis, known)),
     }
-    examples = [Example.of(validation.batch(number, size)) for number in batches]
-    card = Card("discovery", training.network, sigma_factors(network, examples), told)
+    factors = sigma_factors(network, [example for example, _ in known])
+    card = Card("discovery", training.network, factors, told)
     write_model_card(folder, card)
     return save_network(folder / WEIGHTS, network, card)
 
