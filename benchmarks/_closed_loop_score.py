@@ -10,10 +10,14 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.optimize import linear_sum_assignment
 
 from twinscope.agents.structure_discovery.agent import DiscoveryOptions, MoleculeRecord
+from twinscope.agents.structure_discovery.agent.completing import completed
 from twinscope.agents.structure_discovery.agent.operator import ANGSTROM
 from twinscope.agents.structure_discovery.agent.overview import Overview
+from twinscope.agents.structure_discovery.descriptors import descriptor_maps_of
 from twinscope.agents.structure_discovery.graph.align import find_shift, shifted
 from twinscope.agents.structure_discovery.graph.matching import Comparison, compare
+from twinscope.agents.structure_discovery.prediction import DESCRIPTORS
+from twinscope.agents.structure_discovery.predictor import Predictor
 from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID
 from twinscope.agents.structure_discovery.structure import ELEMENTS, NUMBERS, Structure
 from twinscope.errors import InvalidRequestError
@@ -25,6 +29,8 @@ _REACH = 3.0
 
 # A C-H bond is longer than ASE's covalent radii add up to.
 _SLACK = 1.15
+
+_FIELD = "electrostatic_map"
 
 KINDS = {"molecule": "alone", "island": "in islands", "edge": "at steps"}
 """Where molecules are: the first part of their names, and words for people."""
@@ -78,7 +84,7 @@ def compare_molecule(molecule: MoleculeRecord, truth: Truth) -> Comparison:
     """Compare the structure of a molecule with the nearest true one."""
     assert molecule.structure is not None
     middle = np.array(molecule.center) / ANGSTROM
-    real = min(truth, key=lambda one: float(np.hypot(*(np.array(one["position"][:2]) / ANGSTROM - middle))))
+    real = _nearest(molecule, truth)
     expected = true_structure(real, middle)
     try:
         found = shifted(molecule.structure, find_shift(molecule.structure, expected, reach=_REACH))
@@ -86,6 +92,12 @@ def compare_molecule(molecule: MoleculeRecord, truth: Truth) -> Comparison:
         # No atom is near a true one.
         found = molecule.structure
     return compare(found, expected)
+
+
+def _nearest(molecule: MoleculeRecord, truth: Truth) -> Mapping[str, Any]:
+    """Return the true molecule that is nearest to the middle of a frame."""
+    middle = np.array(molecule.center) / ANGSTROM
+    return min(truth, key=lambda one: float(np.hypot(*(np.array(one["position"][:2]) / ANGSTROM - middle))))
 
 
 def is_right(comparison: Comparison) -> bool:
@@ -103,6 +115,26 @@ def true_structure(molecule: Mapping[str, Any], middle: np.ndarray) -> Structure
     first, second = neighbor_list("ij", Atoms(numbers, positions), natural_cutoffs(Atoms(numbers), mult=_SLACK))
     bonds = np.stack([first, second], axis=-1)[first < second]
     return Structure.known(numbers, positions, bonds=bonds, bond_orders=np.ones(len(bonds)))
+
+
+def field_errors(molecule: MoleculeRecord, truth: Truth, predictor: Predictor) -> tuple[float, float]:
+    """Root mean square errors of the electrostatic map (V/Å) from the first tip alone, and from all tips.
+
+    The truth is laid where the first tip's prediction of the atoms fits it best.
+    """
+    assert molecule.stack is not None
+    real = _nearest(molecule, truth)
+    middle = np.array(molecule.center) / ANGSTROM
+    first = predictor.predict(completed(molecule.stack))
+    both = molecule.prediction
+    assert both is not None
+    expected = true_structure(real, middle)
+    shift = find_shift(first.structure, expected, reach=_REACH)
+    positions = expected.positions - shift * [1.0, 1.0, 0.0]
+    maps = descriptor_maps_of(expected.numbers, positions, np.array(real["charges"]), first.x, first.y)
+    field = maps[list(DESCRIPTORS).index(_FIELD)]
+    one, several = (float(np.sqrt(np.mean((told.maps[_FIELD].values - field) ** 2))) for told in (first, both))
+    return one, several
 
 
 def raster_costs(options: DiscoveryOptions) -> tuple[float, float]:

@@ -5,13 +5,13 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from _agent_choice import report_choice
 from _cases import set_up
-from _closed_loop_score import KINDS, Detection, compare_molecule, is_right, raster_costs, score_detection
+from _closed_loop_score import KINDS, Detection, compare_molecule, field_errors, is_right, raster_costs, score_detection
 from _report import Figure, Report
 
 from twinscope import Microscope
@@ -22,9 +22,11 @@ from twinscope.agents.structure_discovery.graph.matching import Comparison
 from twinscope.agents.structure_discovery.graph.summary import summarise
 from twinscope.agents.structure_discovery.predictor import Predictor
 from twinscope.agents.structure_discovery.refinement import refine
+from twinscope.agents.structure_discovery.training_data.recipe import TIPS
 
 # Molecules whose middle is so far (m) outside the area are known to the oracle, too: they may be seen at its edge.
 _AROUND = 2e-9
+_SECOND_TIP = "Xe"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Score:
         nm², each slice counted.
     cost
         Processor time, in s.
+    fields
+        Errors of the electrostatic maps of molecules that were measured with two tips: from the first, and from both.
     """
 
     detection: Detection
@@ -60,6 +64,7 @@ class Score:
     investigating: float
     scanned: float
     cost: float
+    fields: Sequence[tuple[float, float]]
 
 
 def main() -> None:
@@ -67,7 +72,10 @@ def main() -> None:
     arguments = _arguments()
     set_up(keep_compiled=True)
     options = DiscoveryOptions(
-        size=(arguments.size * 1e-9, arguments.size * 1e-9), molecules=arguments.molecules, bands=not arguments.whole
+        size=(arguments.size * 1e-9, arguments.size * 1e-9),
+        molecules=arguments.molecules,
+        bands=not arguments.whole,
+        second_tip=_SECOND_TIP if arguments.second_tip else None,
     )
     predictor = None
     if arguments.choice or not arguments.detection:
@@ -95,6 +103,8 @@ def main() -> None:
         report_detection(report, [score.detection for score in scores])
         report_costs(report, scores, options)
         report_structures(report, scores)
+        if arguments.second_tip:
+            report_fields(report, [pair for score in scores for pair in score.fields])
     report.finish(arguments.json)
 
 
@@ -104,7 +114,15 @@ def score_world(seed: int, options: DiscoveryOptions, predictor: Predictor | Non
     half = options.size[0] / 2
     with (
         tempfile.TemporaryDirectory() as folder,
-        Microscope(world={}, realism=wanted.realism, seed=seed, oracle=True, directory=folder) as scope,
+        Microscope(
+            world={},
+            realism=wanted.realism,
+            seed=seed,
+            oracle=True,
+            directory=folder,
+            probes={_SECOND_TIP: asdict(TIPS[_SECOND_TIP])},
+            interlocks={"allow": ["tip_exchange"]},
+        ) as scope,
         scope.control(purpose="benchmark", duration=60),
     ):
         record: DiscoveryRecord | None = None
@@ -133,6 +151,11 @@ def score_world(seed: int, options: DiscoveryOptions, predictor: Predictor | Non
         investigating,
         scanned,
         time.process_time() - begin,
+        [
+            field_errors(one, truth, predictor)
+            for one in molecules
+            if predictor is not None and one.others and len(one.structure or ())
+        ],
     )
 
 
@@ -200,6 +223,16 @@ def report_structures(report: Report, scores: Sequence[Score]) -> None:
         report.add(f"atoms: {what}", Figure((float(getattr(summary, name)),), "share"))
 
 
+def report_fields(report: Report, fields: Sequence[tuple[float, float]]) -> None:
+    """Add how well the electrostatic maps were told."""
+    report.notes.append(f"{len(fields)} molecules were measured with {_SECOND_TIP} at the tip, too")
+    if fields:
+        first, both = zip(*fields, strict=True)
+        report.add(
+            "electrostatic map, both tips: rms error", Figure(both, "V/Å"), peer=("the first", Figure(first, "V/Å"))
+        )
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=50, help="how many, with the seeds 0, 1, ...")
@@ -210,6 +243,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--detection", action="store_true", help="overview only: needs no network")
     parser.add_argument("--choice", type=int, default=0, metavar="N", help="instead: order of slices on N molecules")
     parser.add_argument("--whole", action="store_true", help="whole slices only, no bands of lines")
+    parser.add_argument("--second-tip", action="store_true", help=f"measure again with {_SECOND_TIP} at the tip")
     parser.add_argument("--refine", action="store_true", help="fit structures to the stacks, too")
     parser.add_argument("--weights", type=Path, help="of the network; those that are shipped unless given")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")

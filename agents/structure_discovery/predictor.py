@@ -101,7 +101,7 @@ class Predictor:
         gradients, measured = (jnp.asarray(np.stack(parts)) for parts in zip(*inputs, strict=True))
         output = jax.device_get(observe(self._graph, self._weights, gradients, measured))
         return [
-            self._prediction(every[self.tips[0]], Output(*parts)) for every, *parts in zip(ready, *output, strict=True)
+            self._prediction(list(every.values()), Output(*parts)) for every, *parts in zip(ready, *output, strict=True)
         ]
 
     def _by_tip(self, stacks: Sequence[ImageStack]) -> dict[str, ImageStack]:
@@ -113,7 +113,8 @@ class Predictor:
                 + "".join(f" and at most one with {tip}" for tip in self.tips[1:])
                 + f", which the network {self.card.name!r} was trained with; tip= of a stack says what was at its tip"
             )
-        ready = {stack.tip: resampled(stack, PUBLISHED_GRID) for stack in stacks}
+        given = {stack.tip: stack for stack in stacks}
+        ready = {tip: resampled(given[tip], PUBLISHED_GRID) for tip in self.tips if tip in given}
         first = ready[self.tips[0]]
         for tip, stack in ready.items():
             if stack.shape != first.shape or not (
@@ -125,13 +126,14 @@ class Predictor:
                 )
         return ready
 
-    def _prediction(self, stack: ImageStack, output: Output) -> Prediction:
+    def _prediction(self, stacks: Sequence[ImageStack], output: Output) -> Prediction:
+        stack, factors = stacks[0], self.card.sigma_factors[len(stacks) - 1]
         maps = {
             name: DescriptorMap(
                 name,
                 unit,
                 np.asarray(output.maps[..., k]) * MAP_SCALES[name],
-                np.exp(output.log_sigma[..., k]) * MAP_SCALES[name] * self.card.sigma_factors[k],
+                np.exp(output.log_sigma[..., k]) * MAP_SCALES[name] * factors[k],
             )
             for k, (name, unit) in enumerate(DESCRIPTORS.items())
         }

@@ -11,7 +11,6 @@ from twinscope.drivers.simulator.head import Head
 from twinscope.drivers.simulator.imaging import CHANNELS
 from twinscope.drivers.simulator.options import SimulatorOptions
 from twinscope.drivers.simulator.signals import LIMITS, SIGNALS
-from twinscope.drivers.simulator.tips import TIPS
 from twinscope.requests import Z_MODES
 
 
@@ -41,7 +40,7 @@ def describe(driver: str, options: SimulatorOptions, realism: Realism, head: Hea
         settings=_settings(options, realism, head),
         signals=SIGNALS,
         features=("pulse", "tip_shaping", "tip_exchange", *(("oracle",) if options.oracle else ())),
-        probes=tuple(TIPS),
+        probes=tuple(head.tips),
     )
 
 

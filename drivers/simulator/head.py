@@ -16,7 +16,7 @@ from twinscope.drivers.simulator.measuring import Measuring, Sampled, Settings
 from twinscope.drivers.simulator.options import SimulatorOptions
 from twinscope.drivers.simulator.signals import DEFAULTS, begins_higher, check_regulable
 from twinscope.drivers.simulator.specimen import Specimen
-from twinscope.drivers.simulator.tips import TIPS, name_of, tip_from_option
+from twinscope.drivers.simulator.tips import TIPS, known_tips, name_of, tip_from_option
 from twinscope.errors import InterlockError
 from twinscope.kernels import ControllerState
 from twinscope.requests import setpoint_of
@@ -49,6 +49,8 @@ class Head(Pace):
         Where the tip was sent.
     crashed
         Whether the tip has touched the sample since it was withdrawn or shaped last.
+    tips
+        What can be at the end of the tip, by name.
     intact, probe
         The tip as it was prepared, and the name of what is at its end; None where it was given by numbers.
     """
@@ -56,8 +58,9 @@ class Head(Pace):
     def __init__(self, options: SimulatorOptions, realism: Realism) -> None:
         super().__init__(options.clock)
         self._options, self._realism = options, realism
-        self.intact = tip_from_option(options.tip)
-        self.probe = name_of(options.tip)
+        self.tips = known_tips(options.probes)
+        self.intact = tip_from_option(options.tip, self.tips)
+        self.probe = name_of(options.tip, self.tips)
         self.specimen = Specimen(options, self.intact)
         self.speeds = Speeds(options.lateral_speed, options.vertical_speed)
         self.signals = dict(DEFAULTS) | {"bias": options.bias}
@@ -280,7 +283,7 @@ class Head(Pace):
         """Put another probe at the end of the tip; a stop meanwhile leaves what was there."""
         if self.spend(self._options.tip_exchange_time) < 1:
             return
-        self.intact, self.probe = TIPS[probe], probe
+        self.intact, self.probe = self.tips[probe], probe
         self.specimen = Specimen(self._options, self.intact)
         self._body, self._measuring = self._with_tip()
         apex = self.condition.apex

@@ -29,7 +29,10 @@ class SimulatorOptions(DriverOptions):
     bias
         Of the sample, in V: for the current, no force comes from it.
     tip
-        "CO", "Xe", "Cl", "H2O", "Cu" (bare and stiff), or a mapping of the fields of :class:`twinscope.kernels.Tip`.
+        "CO", "Xe", "Cl", "H2O", "Cu" (bare and stiff), a name in `probes`, or a mapping of the fields of
+        :class:`twinscope.kernels.Tip`.
+    probes
+        Further tips to exchange the first one for, by name, or others in the place of those: mappings as for `tip`.
     amplitude
         Oscillation amplitude, peak to peak, in m.
     resonance_frequency, spring_constant
@@ -68,6 +71,7 @@ class SimulatorOptions(DriverOptions):
     surface_distance: float = 3e-10
     bias: float = 0.1
     tip: Any = "CO"
+    probes: Mapping[str, Any] | None = None
     amplitude: float = 1e-10
     resonance_frequency: float = 30300.0
     spring_constant: float = 1800.0

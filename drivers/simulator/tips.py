@@ -22,8 +22,26 @@ TIPS: Mapping[str, Tip] = {
 }
 
 
-def tip_from_option(option: str | Mapping[str, Any]) -> Tip:
+def known_tips(own: Mapping[str, Any] | None) -> Mapping[str, Tip]:
+    """Return all tips that are known by name: those of an option beside, or in the place of, :data:`TIPS`.
+
+    Raises
+    ------
+    ConfigurationError
+        When one of them is no tip.
+    """
+    return {**TIPS, **{str(name): tip_from_option(option, TIPS) for name, option in (own or {}).items()}}
+
+
+def tip_from_option(option: str | Mapping[str, Any], known: Mapping[str, Tip]) -> Tip:
     """Return a tip known by name, or one given as a mapping of the fields of :class:`~twinscope.kernels.Tip`.
+
+    Parameters
+    ----------
+    option
+        The one or the other.
+    known
+        By name.
 
     Raises
     ------
@@ -31,10 +49,10 @@ def tip_from_option(option: str | Mapping[str, Any]) -> Tip:
         When there is no such tip, or the mapping is no tip.
     """
     if isinstance(option, str):
-        named = {name.lower(): tip for name, tip in TIPS.items()}
+        named = {name.lower(): tip for name, tip in known.items()}
         if option.lower() not in named:
             raise ConfigurationError(
-                f"tip is {option!r}: expected {', '.join(TIPS)}, or a mapping with {_field_names()}", name="tip"
+                f"tip is {option!r}: expected {', '.join(known)}, or a mapping with {_field_names()}", name="tip"
             )
         return named[option.lower()]
     try:
@@ -53,11 +71,11 @@ def tip_from_option(option: str | Mapping[str, Any]) -> Tip:
     return tip
 
 
-def name_of(option: str | Mapping[str, Any]) -> str | None:
-    """Return the name of a tip as it stands in :data:`TIPS`; None where the option gives numbers."""
+def name_of(option: str | Mapping[str, Any], known: Mapping[str, Tip]) -> str | None:
+    """Return the name of a tip as it stands among those known; None where the option gives numbers."""
     if not isinstance(option, str):
         return None
-    return next(name for name in TIPS if name.lower() == option.lower())
+    return next(name for name in known if name.lower() == option.lower())
 
 
 def _field_names() -> str:

@@ -31,9 +31,9 @@ def truth(surface: Surface, x0: float, y0: float, x1: float, y1: float) -> dict[
     -------
     dict
         Plain data in SI units, angles in degrees: `molecules` and `contamination` (each with `id`, `kind`, `position`,
-        `terrace`, `angle`, `tilt`, `flipped` and `atoms`, a list of symbol, x, y, z), `islands` (`kind`, `position`,
-        `radius`, `lattice`) and `steps` (`height` and the points of the edge). What has its middle in the rectangle is
-        in it; heights are measured as those of the tip.
+        `terrace`, `angle`, `tilt`, `flipped`, `atoms`, a list of symbol, x, y, z, and their `charges` in e), `islands`
+        (`kind`, `position`, `radius`, `lattice`) and `steps` (`height` and the points of the edge). What has its middle
+        in the rectangle is in it; heights are measured as those of the tip.
 
     Raises
     ------
@@ -72,6 +72,7 @@ def _of_sample(sample: Sample, x0: float, y0: float, x1: float, y1: float) -> di
         "tilt": 0.0,
         "flipped": False,
         "atoms": _atoms(np.asarray(sample.atoms.numbers), np.asarray(sample.atoms.positions, float)),
+        "charges": _charges(sample),
     }
     return {"molecules": [molecule] if inside else [], "contamination": [], "islands": [], "steps": []}
 
@@ -86,6 +87,7 @@ def _thing(one: Placement, world: World) -> dict[str, Any]:
         "tilt": float(np.degrees(one.pose.tilt)),
         "flipped": one.pose.flipped,
         "atoms": _atoms(one.species.numbers, one.positions),
+        "charges": one.species.charges.tolist(),
     }
 
 
@@ -94,6 +96,13 @@ def _atoms(numbers: np.ndarray, positions: np.ndarray) -> list[tuple[str, float,
         (ELEMENTS[number - 1].symbol, x * ANGSTROM, y * ANGSTROM, z * ANGSTROM)
         for number, (x, y, z) in zip(numbers.tolist(), positions.tolist(), strict=True)
     ]
+
+
+def _charges(sample: Sample) -> list[float]:
+    charges = sample.atoms.charges
+    given = np.zeros(len(sample.atoms.numbers)) if charges is None else np.asarray(charges, float)
+    plain: list[float] = given.tolist()
+    return plain
 
 
 def _island(disc: Disc) -> dict[str, Any]:

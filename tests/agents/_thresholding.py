@@ -14,7 +14,7 @@ class Thresholding:
     def __init__(self, *, tells: bool = True) -> None:
         self.tells = tells
 
-    def predict(self, stack: ImageStack) -> Prediction:
+    def predict(self, stack: ImageStack, *_others: ImageStack) -> Prediction:
         depth = np.arange(len(stack.z), dtype=float)[:, None, None]
         weights = np.where(stack.measured, depth + 1, 0)
         image = (np.nan_to_num(stack.frequency_shift) * weights).sum(0) / np.maximum(weights.sum(0), 1)

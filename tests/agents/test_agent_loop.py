@@ -83,7 +83,7 @@ class Surprised(Thresholding):
         super().__init__()
         self.learns = learns
 
-    def predict(self, stack: ImageStack) -> Prediction:
+    def predict(self, stack: ImageStack, *others: ImageStack) -> Prediction:
         prediction = super().predict(stack)
         known = stack.frequency_shift[np.all(stack.measured, axis=(1, 2))]
         slices = np.linalg.matrix_rank(known.reshape(len(known), -1), tol=1e-3) if self.learns else 1

@@ -75,8 +75,8 @@ def test_weights_are_saved_with_what_is_known_about_them(tmp_path: Path) -> None
     trainer = Trainer(OPTIONS, GRID.axis(), tmp_path)
     example = Example.of(SOURCE.batch(99, 4))
     factors = sigma_factors(trainer.network(), [example])
-    assert len(factors) == len(DESCRIPTORS)
-    assert min(factors) > 0
+    assert [len(row) for row in factors] == [len(DESCRIPTORS)] * len(OPTIONS.network.tips)
+    assert np.min(factors) > 0
     path = save_network(tmp_path / "weights.npz", trainer.network(), Card("tiny", OPTIONS.network, factors))
     network, card = load_network(path)
     assert card == Card("tiny", OPTIONS.network, factors)
@@ -122,7 +122,7 @@ def test_a_model_card_tells_the_recipe_and_the_errors(tmp_path: Path) -> None:
         "hours_of_the_last_session": 0.5,
         "steps_of_the_last_session": 5,
     }
-    text = write_model_card(tmp_path, Card("tiny", OPTIONS.network, (1.0, 2.0, 3.0, 4.0), told)).read_text()
+    text = write_model_card(tmp_path, Card("tiny", OPTIONS.network, ((1.0, 2.0, 3.0, 4.0),), told)).read_text()
     assert "| 5 | 0.25 / 0.25 (0.500, 0.750)" in text
     assert '"tilt": 0.5' in text
     assert "2.00 (vdw_spheres)" in text

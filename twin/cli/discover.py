@@ -26,6 +26,7 @@ def discover(options: argparse.Namespace) -> int:
         molecules=options.molecules,
         budget=options.budget,
         refine=options.refine,
+        second_tip=options.second_tip,
     )
     with connect(options) as scope:
         record = run_discovery(
@@ -51,6 +52,7 @@ def add_commands(add: AddCommand) -> None:
         "--budget", type=float, default=7200.0, metavar="S", help="seconds of instrument time for all (%(default)g)"
     )
     sub.add_argument("--weights", type=Path, help="of another network than the one that comes with the package")
+    sub.add_argument("--second-tip", metavar="NAME", help="to measure molecules with again, for their charges: Xe")
     sub.add_argument(
         "--refine", action=argparse.BooleanOptionalAction, default=True, help="fit the structure to the images"
     )

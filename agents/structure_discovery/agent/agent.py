@@ -1,13 +1,15 @@
 """The agent: it looks around, and goes from molecule to molecule until it knows as many as it was asked for."""
 
 import logging
+from dataclasses import replace
 
 from twinscope.agents.structure_discovery.agent.investigation import Investigation, OnUpdate, Refiner
 from twinscope.agents.structure_discovery.agent.operator import ANGSTROM, Operator
 from twinscope.agents.structure_discovery.agent.options import DiscoveryOptions
 from twinscope.agents.structure_discovery.agent.overview import Overview, take_overview
-from twinscope.agents.structure_discovery.agent.planning import StackPredictor
+from twinscope.agents.structure_discovery.agent.planning import StackPredictor, field_doubt
 from twinscope.agents.structure_discovery.agent.record import DONE, OUT_OF_BUDGET, DiscoveryRecord, MoleculeRecord
+from twinscope.agents.structure_discovery.agent.second_look import SecondLook
 from twinscope.agents.structure_discovery.agent.segmentation import Region
 from twinscope.agents.structure_discovery.stack import PUBLISHED_GRID, StackGrid
 from twinscope.errors import AbortedError, InterlockError, LeaseError, RemoteError, TripError, TwinscopeError
@@ -65,9 +67,13 @@ class StructureDiscoveryAgent:
         overview: Overview | None = None
         molecules: list[MoleculeRecord] = []
         try:
+            if self.options.second_tip is not None:
+                self._operator.check_exchange(self.options.second_tip)
             overview = take_overview(self._operator, self.options)
             surveyed = self._tick()
             ended, note = self._solve_all(overview, molecules)
+            if self.options.second_tip is not None:
+                self._look_again(self.options.second_tip, molecules)
         except TwinscopeError as exc:
             log.warning("the run ends: %s", exc)
             ended, note = exc.code, exc.message
@@ -97,6 +103,30 @@ class StructureDiscoveryAgent:
             solved += self._solve(region, overview, molecules)
         missing = self.options.molecules - solved
         return DONE, f"{missing} molecules fewer than asked for: there are no more in the area" if missing else ""
+
+    def _look_again(self, probe: str, molecules: list[MoleculeRecord]) -> None:
+        """Measure molecules whose charges are doubtful with another tip, and keep what was found whatever happens."""
+        target, deadline = self.options.target_field_sigma, self._begin + self.options.budget
+        doubtful = [
+            number
+            for number, one in enumerate(molecules)
+            if one.prediction is not None and not field_doubt(one.prediction) <= target
+        ]
+        if not doubtful:
+            return
+        if self._tick() + self.options.exchange_time > deadline:
+            for number in doubtful:
+                molecules[number] = _noted(molecules[number], f"no time was left for {probe} at the tip")
+            return
+        self._operator.exchange(probe)
+        look = SecondLook(self._operator, self._predictor, self._refiner, self.options, self._grid, deadline)
+        for number in doubtful:
+            try:
+                molecules[number] = look.measure(molecules[number])
+            except TwinscopeError as exc:
+                log.warning("molecule %d is not measured with %s: %s", number, probe, exc)
+                molecules[number] = _noted(molecules[number], f"not measured with {probe}: {exc.message}")
+                self._check_going_on(exc)
 
     def _solve(self, region: Region, overview: Overview, molecules: list[MoleculeRecord]) -> bool:
         """Solve a molecule, and keep what was found whatever happens; False when it was given up."""
@@ -134,3 +164,7 @@ class StructureDiscoveryAgent:
         except TwinscopeError as exc:
             log.warning("the instrument time is not known: %s", exc)
         return self._now
+
+
+def _noted(molecule: MoleculeRecord, note: str) -> MoleculeRecord:
+    return replace(molecule, note="; ".join(filter(None, (molecule.note, note))))

@@ -12,7 +12,13 @@ from twinscope.agents.structure_discovery.agent.completing import completed
 from twinscope.agents.structure_discovery.agent.operator import ANGSTROM, Operator
 from twinscope.agents.structure_discovery.agent.options import DiscoveryOptions
 from twinscope.agents.structure_discovery.agent.overview import Overview
-from twinscope.agents.structure_discovery.agent.planning import Candidate, StackPredictor, best_candidate, doubt
+from twinscope.agents.structure_discovery.agent.planning import (
+    Candidate,
+    StackPredictor,
+    best_candidate,
+    doubt,
+    field_doubt,
+)
 from twinscope.agents.structure_discovery.agent.record import (
     COMPLETE,
     CONFIDENT,
@@ -23,7 +29,7 @@ from twinscope.agents.structure_discovery.agent.record import (
 )
 from twinscope.agents.structure_discovery.agent.recorder import Recorder
 from twinscope.agents.structure_discovery.agent.segmentation import Region
-from twinscope.agents.structure_discovery.agent.spoiled import runs, spoiled_lines
+from twinscope.agents.structure_discovery.agent.slicing import Band, Slicing
 from twinscope.agents.structure_discovery.graph.matching import compare
 from twinscope.agents.structure_discovery.prediction import Prediction
 from twinscope.agents.structure_discovery.refinement import Refined
@@ -38,8 +44,6 @@ log = logging.getLogger(__name__)
 # Above everything that was seen, in Å: to go from place to place, and to begin an approach over one molecule.
 _TRAVEL_CLEARANCE = 5.0
 _APPROACH_CLEARANCE = 0.5
-# A line takes its time and the way back.
-_WAYS = 2.0
 # The network's own opinion of the height counts when it is this sure, and this far off, in Å.
 _SURE, _FAR_OFF = 0.15, 0.3
 _CARBON = 6
@@ -126,19 +130,20 @@ class Investigation:
         self._refined: Refined | None = None
         self._actions: list[Action] = []
         self._stable = False
-        self._forbidden = grid.slices
 
     def run(self, overview: Overview) -> tuple[str, str]:
         """Measure the molecule until it is known; return how it ended, and a note."""
         recorder = self._approach(overview)
+        slicing = Slicing(self._operator, self._options, recorder, self._deadline)
         for layer in self._options.first_slices:
-            first = Candidate(layer, (0, self._grid.pixels), np.nan, self._seconds(self._grid.pixels))
-            if first.seconds <= self._left and self._allowed(recorder, layer):
-                self._measure(recorder, first)
+            first = Candidate(layer, (0, self._grid.pixels), np.nan, slicing.seconds(self._grid.pixels))
+            if first.seconds <= self._left and slicing.allowed(layer):
+                self._measure(recorder, slicing, first)
         if self._prediction is None:
             raise AcquisitionError("limits, interlocks or the budget allow none of the first slices of the molecule")
-        self._correct_height(recorder, self._prediction)
-        ended = self._improve(recorder, self._prediction)
+        if slicing.unhindered:
+            self._correct_height(recorder, self._prediction)
+        ended = self._improve(recorder, slicing, self._prediction)
         if self._options.refine and self._refiner is not None and len(self._prediction.structure):
             prediction = self._prediction
             self._refined = self._refiner(recorder.stack(), prediction.structure, conditions=prediction.conditions)
@@ -164,8 +169,7 @@ class Investigation:
     def _approach(self, overview: Overview) -> Recorder:
         """Go to the molecule and down to it."""
         x, y, size = self._region.x, self._region.y, self._grid.pixels * self._grid.pitch
-        self._operator.travel(x, y, overview.highest + _TRAVEL_CLEARANCE)
-        start = overview.height_near(x, y, size / 2) + _APPROACH_CLEARANCE
+        start = start_over(self._operator, overview, self._region, size)
         self._framed = approach_molecule(self._operator, x, y, start, size, self._options.coarse_line_time)
         self._now = self._operator.time
         place, sensor = self._framed.place, self._framed.images[0]
@@ -178,23 +182,23 @@ class Investigation:
         atoms = prediction.structure
         top = int(atoms.numbers[np.argmax(atoms.positions[:, 2])]) if len(atoms) else _CARBON
         off = height - (ELEMENTS[top - 1].radius + probe_radius(Tip()) + float(np.mean(PUBLISHED.clearance)))
-        if sigma <= _SURE and abs(off) >= _FAR_OFF and self._forbidden == self._grid.slices:
+        if sigma <= _SURE and abs(off) >= _FAR_OFF:
             log.info("the network finds the slices %.2f Å too high: they are moved", off)
             recorder.shift(round(off / self._grid.spacing))
 
-    def _improve(self, recorder: Recorder, prediction: Prediction) -> str:
+    def _improve(self, recorder: Recorder, slicing: Slicing, prediction: Prediction) -> str:
         """Measure what brings most until it is enough; return how it ended."""
         while not (self._stable and doubt(prediction) < self._options.target_sigma / ANGSTROM):
-            layers = [layer for layer in range(self._grid.slices) if self._allowed(recorder, layer)]
+            layers = [layer for layer in range(self._grid.slices) if slicing.allowed(layer)]
             target = self._options.target_sigma / ANGSTROM if self._options.bands else None
-            chosen = best_candidate(recorder, prediction, self._predictor, layers, self._seconds(1), target)
+            chosen = best_candidate(recorder, prediction, self._predictor, layers, slicing.seconds(1), target)
             if chosen is None:
                 return COMPLETE
             if chosen.gain < _WORTH_WHILE * doubt(prediction) and not self._learning(prediction):
                 return SATURATED
             if chosen.seconds > self._left:
                 return OUT_OF_BUDGET
-            prediction = self._measure(recorder, chosen)
+            prediction = self._measure(recorder, slicing, chosen)
         return CONFIDENT
 
     def _learning(self, prediction: Prediction) -> bool:
@@ -204,65 +208,30 @@ class Investigation:
         before = self._actions[-2].doubt
         return bool(before - doubt(prediction) > _STILL_LEARNING * before)
 
-    def _measure(self, recorder: Recorder, candidate: Candidate) -> Prediction:
+    def _measure(self, recorder: Recorder, slicing: Slicing, candidate: Candidate) -> Prediction:
         """Measure lines of a slice and predict."""
-        self._take_lines(recorder, candidate)
-        repeated = self._repeat_spoiled(recorder, candidate)
+
+        def on_lines(count: int, total: int) -> None:
+            if self._on_update is not None and count % self._options.update_lines == 0 and count < total:
+                self._tell(self._predictor.predict(recorder.stack()), candidate, count)
+
+        repeated = slicing.measure(Band(candidate.layer, candidate.rows), on_lines)
         before, now = self._prediction, self._predictor.predict(completed(recorder.stack()))
         self._prediction = now
         self._now = self._operator.time
-        self._stable = before is not None and _same(before.structure, now.structure)
+        self._stable = before is not None and same_atoms(before.structure, now.structure)
         expected = np.nan if before is None else doubt(before) - candidate.gain
-        self._actions.append(Action(candidate.layer, candidate.rows, repeated, self._now, doubt(now), expected))
+        told = repeated, self._now, doubt(now), field_doubt(now), expected
+        self._actions.append(Action(recorder.tip, candidate.layer, candidate.rows, *told))
         log.info("slice %d, lines %s: doubt %.4f Å", candidate.layer, candidate.rows, doubt(now))
         first, end = candidate.rows
         self._tell(now, candidate, end - first)
         return now
 
-    def _take_lines(self, recorder: Recorder, candidate: Candidate) -> None:
-        """Measure; where the tip is too near, the slice ends, and lower ones are forbidden."""
-        (first, end), layer = candidate.rows, candidate.layer
-        place = recorder.place(candidate.rows)
-        acquisition = self._operator.begin(place, recorder.heights[layer], self._options.line_time)
-        for count, (row, line) in enumerate(self._operator.rows(acquisition, place), start=1):
-            recorder.put(layer, first + row, line)
-            if line.max() > self._options.highest_frequency_shift:
-                acquisition.abort()
-                self._forbidden = layer
-                log.warning("slice %d ends: the frequency shift is %.1f Hz", layer, line.max())
-                return
-            if self._on_update is not None and count % self._options.update_lines == 0 and count < end - first:
-                self._tell(self._predictor.predict(recorder.stack()), candidate, count)
-
-    def _repeat_spoiled(self, recorder: Recorder, candidate: Candidate) -> int:
-        """Measure lines that went wrong once more, where the budget allows it; return how many."""
-        first, layer = candidate.rows[0], candidate.layer
-        if layer >= self._forbidden:
-            return 0
-        repeated = 0
-        for begin, end in runs(spoiled_lines(recorder.lines(layer, candidate.rows))):
-            if candidate.seconds + self._seconds(repeated + end - begin) > self._left:
-                break
-            log.info("slice %d: lines %d to %d are measured once more", layer, first + begin, first + end - 1)
-            place = recorder.place((first + begin, first + end))
-            acquisition = self._operator.begin(place, recorder.heights[layer], self._options.line_time)
-            for row, line in self._operator.rows(acquisition, place):
-                recorder.put(layer, first + begin + row, line)
-            repeated += end - begin
-        return repeated
-
     def _tell(self, prediction: Prediction, candidate: Candidate, lines: int) -> None:
         if self._on_update is not None:
             first, end = candidate.rows
             self._on_update(prediction, LiveProgress(self._number, candidate.layer, lines, end - first, self._now))
-
-    def _allowed(self, recorder: Recorder, layer: int) -> bool:
-        whole = recorder.place((0, self._grid.pixels))
-        return layer < self._forbidden and self._operator.allowed(whole, float(recorder.heights[layer]))
-
-    def _seconds(self, lines: int) -> float:
-        """Instrument time of some lines."""
-        return _WAYS * self._options.line_time * lines
 
     @property
     def _left(self) -> float:
@@ -270,7 +239,23 @@ class Investigation:
         return self._deadline - self._now
 
 
-def _same(one: Structure, other: Structure) -> bool:
+def start_over(operator: Operator, overview: Overview, region: Region, size: float) -> float:
+    """Go to where something was seen, high above all, and return a height in Å at which an approach can begin there.
+
+    Parameters
+    ----------
+    operator
+        Of the microscope.
+    overview, region
+        What was seen, and which of it.
+    size
+        Of the frame that shall be safe at this height, in Å.
+    """
+    operator.travel(region.x, region.y, overview.highest + _TRAVEL_CLEARANCE)
+    return overview.height_near(region.x, region.y, size / 2) + _APPROACH_CLEARANCE
+
+
+def same_atoms(one: Structure, other: Structure) -> bool:
     """Whether two structures have the same atoms at the same places."""
     comparison = compare(one, other, metric="lateral")
     elements = comparison.confusion

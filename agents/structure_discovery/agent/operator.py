@@ -100,6 +100,20 @@ class Operator:
         self.scope.move_to(z=height * ANGSTROM)
         self.scope.move_to(x=x * ANGSTROM, y=y * ANGSTROM)
 
+    def check_exchange(self, probe: str) -> None:
+        """Make sure that something can be put at the end of the tip.
+
+        Raises
+        ------
+        TwinscopeError
+            When the instrument cannot do that, does not know it, or is not allowed to.
+        """
+        self.scope.check("exchange_tip", probe=probe)
+
+    def exchange(self, probe: str) -> None:
+        """Put something else at the end of the tip, which is withdrawn then."""
+        self.scope.exchange_tip(probe)
+
     def withdraw(self) -> str | None:
         """Take the tip away if that is possible; return why it is not."""
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from twinscope.errors import InvalidRequestError
 from twinscope.requests import Z_MODES
 
-_ANY_SIGN = ("center", "setpoint", "z_mode", "bands", "refine")
+_NO_POSITIVE_NUMBER = ("center", "setpoint", "z_mode", "bands", "refine", "second_tip", "first_slices", "second_slices")
 _MAY_BE_ZERO = ("margin",)
 
 
@@ -44,6 +44,16 @@ class DiscoveryOptions:
         A slice ends where the frequency shift is above this, in Hz: the tip is too near.
     refine
         Whether the structure is fitted to the stack in the end.
+    second_tip
+        What is put at the end of the tip after all molecules were measured, to measure those again whose charges are
+        not known well enough: "Xe"; None not to change the tip. It should be like that of the network's training.
+    target_field_sigma
+        The charges of a molecule are known when the mean standard deviation of its electrostatic map is below this, in
+        V/m.
+    second_slices
+        Which slices are measured with the second tip until they are, in this order.
+    exchange_time
+        Budget that is put aside for an exchange of the tip, in s.
 
     Raises
     ------
@@ -70,20 +80,25 @@ class DiscoveryOptions:
     update_lines: int = 32
     highest_frequency_shift: float = 60.0
     refine: bool = True
+    second_tip: str | None = None
+    target_field_sigma: float = 1e8
+    second_slices: tuple[int, ...] = (4, 8, 0, 6, 2)
+    exchange_time: float = 900.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if field.name not in (*_ANY_SIGN, "first_slices"):
+            if field.name not in _NO_POSITIVE_NUMBER:
                 _check_positive(field.name, getattr(self, field.name))
         if self.z_mode is not None and self.z_mode not in Z_MODES:
             raise InvalidRequestError(
                 f"z_mode is {self.z_mode!r}: expected {', '.join(Z_MODES)} or None", name="z_mode"
             )
-        if not self.first_slices or min(self.first_slices) < 0:
-            raise InvalidRequestError(
-                f"first_slices is {self.first_slices}: expected one or more numbers of slices from 0 on",
-                name="first_slices",
-            )
+        for name in ("first_slices", "second_slices"):
+            slices = getattr(self, name)
+            if not slices or min(slices) < 0:
+                raise InvalidRequestError(
+                    f"{name} is {slices}: expected one or more numbers of slices from 0 on", name=name
+                )
         if self.shortest >= self.longest:
             raise InvalidRequestError(
                 f"shortest is {self.shortest} m and longest {self.longest} m: expected the longest to be longer",

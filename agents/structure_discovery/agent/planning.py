@@ -14,8 +14,11 @@ import numpy as np
 from twinscope.agents.structure_discovery.agent.completing import completed
 from twinscope.agents.structure_discovery.agent.recorder import Recorder
 from twinscope.agents.structure_discovery.agent.spoiled import runs
-from twinscope.agents.structure_discovery.prediction import Prediction
+from twinscope.agents.structure_discovery.prediction import DescriptorMap, Prediction
 from twinscope.agents.structure_discovery.stack import ImageStack
+
+VOLT_PER_ANGSTROM = 1e10
+"""In V/m."""
 
 # Maps whose standard deviations, in Å, say how well a molecule is known.
 _MAPS = ("vdw_spheres", "height_map")
@@ -33,8 +36,8 @@ _NARROWEST_BAND = 0.25
 class StackPredictor(Protocol):
     """Whatever makes a molecule of a stack: :class:`~twinscope.agents.structure_discovery.predictor.Predictor`."""
 
-    def predict(self, stack: ImageStack) -> Prediction:
-        """Tell what molecule a stack shows; lines and slices that are NaN count as not measured."""
+    def predict(self, stack: ImageStack, *others: ImageStack) -> Prediction:
+        """Tell what molecule a stack shows, and others of further tips; lines that are NaN count as not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,15 @@ def doubt(prediction: Prediction) -> float:
     """Mean standard deviation over the molecule, in Å; NaN where the network does not tell."""
     values = [np.mean(sigma[inside]) for sigma, inside in _sigmas(prediction) if inside.any()]
     return float(np.mean(values)) if values else np.nan
+
+
+def field_doubt(prediction: Prediction) -> float:
+    """Mean standard deviation of the electrostatic map over the molecule, in V/m; NaN where there is none."""
+    field, spheres = (prediction.maps.get(name) for name in ("electrostatic_map", "vdw_spheres"))
+    if field is None or spheres is None:
+        return np.nan
+    inside = _inside(spheres)
+    return float(np.mean(field.sigma[inside])) * VOLT_PER_ANGSTROM if inside.any() else np.nan
 
 
 def best_candidate(
@@ -169,9 +181,13 @@ def _sigmas(prediction: Prediction) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for name in _MAPS:
         if name in prediction.maps:
             one = prediction.maps[name]
-            inside = one.values > _MOLECULE * np.nanmax(one.values)
             if np.isfinite(one.sigma).all():
-                yield one.sigma, inside
+                yield one.sigma, _inside(one)
+
+
+def _inside(one: DescriptorMap) -> np.ndarray:
+    """Tell where the molecule is: shape (ny, nx)."""
+    return np.asarray(one.values > _MOLECULE * np.nanmax(one.values))
 
 
 def _imagined(stack: ImageStack, layer: int, rows: tuple[int, int]) -> ImageStack:

@@ -38,6 +38,8 @@ class Action:
 
     Attributes
     ----------
+    tip
+        What was at the end of the tip.
     layer
         Slice, from far to near.
     rows
@@ -48,15 +50,19 @@ class Action:
         Instrument time at its end, in s.
     doubt
         Mean standard deviation over the molecule after it, in Å; NaN where the network does not tell.
+    field_doubt
+        Mean standard deviation of the electrostatic map over the molecule, in V/m; NaN where the network does not tell.
     expected
-        What it was expected to be.
+        What the doubt was expected to be; NaN where nothing was.
     """
 
+    tip: str
     layer: int
     rows: tuple[int, int]
     repeated: int
     time: float
     doubt: float
+    field_doubt: float
     expected: float
 
 
@@ -71,11 +77,13 @@ class MoleculeRecord:
     framed
         How it was approached; None when that failed.
     stack
-        Everything that was measured; None before the first line.
+        Everything that was measured with the first tip; None before the first line.
     prediction
         The last one; None before the first.
     refined
         The structure fitted to the stack; None when that was not asked for, or there was nothing to be fitted.
+    others
+        What was measured with other tips, over the same frame.
     actions
         Measurements in their order.
     ended
@@ -96,6 +104,7 @@ class MoleculeRecord:
     note: str
     begin: float
     end: float
+    others: tuple[ImageStack, ...] = ()
 
     @property
     def structure(self) -> Structure | None:

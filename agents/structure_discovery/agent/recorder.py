@@ -24,15 +24,18 @@ class Recorder:
         Å on the sample: the middle of the frame.
     lowest
         Å: height of the lowest slice.
-    cantilever, tip
+    cantilever
         What measures.
+    tip
+        What is at its end.
     """
 
     def __init__(self, grid: StackGrid, x: float, y: float, lowest: float, cantilever: Cantilever, tip: str) -> None:
         self.grid = grid
         self.x, self.y = x, y
         self.lowest = lowest
-        self._cantilever, self._tip = cantilever, tip
+        self.tip = tip
+        self._cantilever = cantilever
         self._values = np.full((grid.slices, grid.pixels, grid.pixels), np.nan, np.float32)
         self._tries = np.zeros((grid.slices, grid.pixels), int)
 
@@ -105,6 +108,6 @@ class Recorder:
             axis,
             self.heights,
             self._cantilever,
-            self._tip,
+            self.tip,
             notes=("the frequency shift beside the molecule was taken off every slice",),
         )

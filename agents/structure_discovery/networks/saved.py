@@ -33,14 +33,15 @@ class Card:
     config
         Size of the network.
     sigma_factors
-        By which the standard deviations of the maps are multiplied, so that they are true; in the order of DESCRIPTORS.
+        By which the standard deviations of the maps are multiplied, so that they are true, in the order of DESCRIPTORS:
+        a row for images of the first tip alone, one for those of the first two, and so on.
     training
         Data, recipe, seed, device, duration and scores, as plain data.
     """
 
     name: str
     config: DiscoveryConfig
-    sigma_factors: tuple[float, ...]
+    sigma_factors: tuple[tuple[float, ...], ...]
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -70,7 +71,8 @@ def load_network(path: Path) -> tuple[DiscoveryNetwork, Card]:
         sizes: dict[str, Any] = {
             name: tuple(size) if isinstance(size, list) else size for name, size in told.pop("config").items()
         }
-        card = Card(config=DiscoveryConfig(**sizes), sigma_factors=tuple(told.pop("sigma_factors")), **told)
+        factors = tuple(tuple(row) for row in told.pop("sigma_factors"))
+        card = Card(config=DiscoveryConfig(**sizes), sigma_factors=factors, **told)
     except (KeyError, TypeError, ValueError) as exc:
         raise ConfigurationError(f"{path} holds no weights of a discovery network: {exc!r}") from exc
     if version != _VERSION:

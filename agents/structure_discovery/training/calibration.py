@@ -21,12 +21,12 @@ COVERAGE = 0.9
 _WIDTH = 1.6449  # Standard deviations on either side that hold this share of a Gaussian.
 
 
-def sigma_factors(network: DiscoveryNetwork, examples: Sequence[Example]) -> tuple[float, ...]:
-    """Return by what the standard deviations of each map must be multiplied.
+def sigma_factors(network: DiscoveryNetwork, examples: Sequence[Example]) -> tuple[tuple[float, ...], ...]:
+    """Return by what the standard deviations of each map must be multiplied, for every number of tips.
 
     With them, an interval of 1.645 standard deviations on either side of the mean over mirror images holds 90 % of the
-    true values, over samples without noise and with that of the published networks, measured with the first tip and
-    with all. Errors of networks are no Gaussians: other intervals than this one hold only about their share.
+    true values, over samples without noise and with that of the published networks. Errors of networks are no
+    Gaussians: other intervals than this one hold only about their share.
 
     Parameters
     ----------
@@ -34,16 +34,24 @@ def sigma_factors(network: DiscoveryNetwork, examples: Sequence[Example]) -> tup
         Trained.
     examples
         Of other molecules.
+
+    Returns
+    -------
+    tuple of tuple of float
+        Those for images of the first tip alone, of the first two, and so on; each in the order of DESCRIPTORS.
     """
     graph, weights = nnx.split(network)
-    ratios = [
-        np.asarray(_ratios(graph, weights, tips, example, jnp.float32(noise), jax.random.key(number)))
-        for number, example in enumerate(examples)
-        for noise in (0.0, NOISE)
-        for tips in sorted({1, len(network.config.tips)})
-    ]
-    within = np.quantile(np.concatenate(ratios).reshape(-1, ratios[0].shape[-1]), COVERAGE, axis=0)
-    return tuple((within / _WIDTH).tolist())
+
+    def factors(tips: int) -> tuple[float, ...]:
+        ratios = [
+            np.asarray(_ratios(graph, weights, tips, example, jnp.float32(noise), jax.random.key(number)))
+            for number, example in enumerate(examples)
+            for noise in (0.0, NOISE)
+        ]
+        within = np.quantile(np.concatenate(ratios).reshape(-1, ratios[0].shape[-1]), COVERAGE, axis=0)
+        return tuple((within / _WIDTH).tolist())
+
+    return tuple(factors(tips) for tips in range(1, len(network.config.tips) + 1))
 
 
 @partial(jax.jit, static_argnums=(0, 2))

@@ -120,4 +120,8 @@ def _cell(score: dict[str, Any], name: str) -> str:
 
 
 def _factors(card: Card) -> str:
-    return ", ".join(f"{factor:.2f} ({name})" for name, factor in zip(DESCRIPTORS, card.sigma_factors, strict=True))
+    lines = []
+    for count, factors in enumerate(card.sigma_factors, start=1):
+        told = ", ".join(f"{factor:.2f} ({name})" for name, factor in zip(DESCRIPTORS, factors, strict=True))
+        lines.append(f"{told} with {' and '.join(card.config.tips[:count])}")
+    return "; ".join(lines)
