@@ -124,6 +124,19 @@ def test_an_exchanged_tip_sees_what_one_would_that_was_there_from_the_start() ->
     np.testing.assert_array_equal(image(driver), with_co)
 
 
+def test_tips_of_ones_own_stand_beside_those_that_are_known() -> None:
+    mine = {"element": "Xe", "rest": [0, 0, 4], "charges": [[0.3, 0]]}
+    driver = Simulator(sample="benzene", probes={"Xe": mine, "mine": mine}, tip="Mine")
+    assert driver.read().probe == "mine"
+    assert driver.capabilities().probes == ("CO", "Xe", "Cl", "H2O", "Cu", "mine")
+    with_it = image(driver)
+    driver.exchange_tip("Xe")
+    np.testing.assert_array_equal(image(driver), with_it)
+    assert abs(with_it - image(Simulator(sample="benzene", tip="Xe"))).max() > 0.1
+    with pytest.raises(ConfigurationError, match=r"'argon'.*expected element"):
+        Simulator(sample="benzene", probes={"mine": {"argon": 1}})
+
+
 def test_a_stop_leaves_the_probe_that_was_there() -> None:
     driver = Simulator(sample="benzene", clock="realtime", vertical_speed=1.0)
     stopping = threading.Timer(0.2, driver.stop)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from twinscope.agents.structure_discovery.agent.planning import VOLT_PER_ANGSTROM
 from twinscope.agents.structure_discovery.agent.record import DiscoveryRecord, MoleculeRecord
 from twinscope.agents.structure_discovery.prediction import CONDITIONS
 from twinscope.agents.structure_discovery.report import figures
@@ -85,6 +86,9 @@ def _of_molecule(number: int, molecule: MoleculeRecord) -> Iterator[Section]:
         yield Section(
             3, "Measured slices", "; ".join(molecule.stack.notes), figure=figures.slices_figure(molecule.stack)
         )
+    for other in molecule.others:
+        heading = f"Slices measured with {other.tip} at the tip"
+        yield Section(3, heading, "; ".join(other.notes), figure=figures.slices_figure(other))
     if molecule.actions:
         table, drawn = _measurements(molecule), figures.history_figure(molecule)
         yield Section(3, "What was measured when", _spared(molecule), table, drawn)
@@ -116,11 +120,12 @@ def _measurements(molecule: MoleculeRecord) -> Table:
     rows = []
     for number, action in enumerate(molecule.actions, start=1):
         (first, end), again = action.rows, str(action.repeated or "")
-        doubts = (f"{value:.3f}" if np.isfinite(value) else "?" for value in (action.expected, action.doubt))
+        told = action.expected, action.doubt, action.field_doubt / VOLT_PER_ANGSTROM
+        doubts = (f"{value:.3f}" if np.isfinite(value) else "?" for value in told)
         when = f"{action.time - molecule.begin:.0f}"
-        rows.append((str(number), str(action.layer), f"{first} to {end - 1}", again, when, *doubts))
-    headings = ("measurement", "slice", "lines", "lines repeated", "done after (s)", "sigma expected (Å)", "found (Å)")
-    return Table(headings, tuple(rows))
+        rows.append((str(number), action.tip, str(action.layer), f"{first} to {end - 1}", again, when, *doubts))
+    sigmas = "sigma expected (Å)", "found (Å)", "of the field (V/Å)"
+    return Table(("measurement", "tip", "slice", "lines", "lines repeated", "done after (s)", *sigmas), tuple(rows))
 
 
 def _spared(molecule: MoleculeRecord) -> str:
