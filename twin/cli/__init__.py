@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from twinscope._version import __version__
-from twinscope.cli import control, discover, files, keys, look, mcp, scan, serve, train
+from twinscope.cli import analyse, control, discover, files, keys, look, mcp, scan, serve, train
 from twinscope.cli.options import FAILED, INTERRUPTED, UNREACHABLE, USAGE, Command
 from twinscope.errors import ConfigurationError, InvalidRequestError, RemoteError, TwinscopeError
 
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    for part in (serve, look, control, scan, files, mcp, discover, train):
+    for part in (serve, look, control, scan, files, mcp, discover, train, analyse):
         part.add_commands(add)
     keys.add_commands(commands.add_parser("keys", help="say who may connect over a network", description=keys.__doc__))
     return parser
