@@ -41,6 +41,7 @@ def test_one_command_makes_weights_and_a_model_card(molecules: Path, tmp_path: P
         training=replace(OPTIONS, steps=2, validate_every=2),
         graph_samples=8,
         graph_steps=2,
+        calibration_samples=8,
     )
     samples, steps = [], []
     reports = Reports(samples=lambda done, total: samples.append((done, total)), steps=lambda p: steps.append(p.step))

@@ -29,7 +29,6 @@ WEIGHTS = "discovery.npz"
 """Name of the file of the weights in the folder of a training; those of the graph network are beside it."""
 
 _PATHS = ("own_molecules", "start")
-_CALIBRATION_SAMPLES = 192
 _FIRST_CALIBRATION_BATCH = 1000  # Far behind the batches of the validation.
 
 
@@ -57,6 +56,8 @@ class Run:
     graph_samples, graph_steps
         In how many samples the network looks for atoms when it is trained, and for how many steps the graph network
         learns what they are.
+    calibration_samples
+        Of other molecules, on which standard deviations are corrected and atoms are scored.
     """
 
     molecules: int = 10000
@@ -68,6 +69,7 @@ class Run:
     training: TrainingOptions = field(default_factory=TrainingOptions)
     graph_samples: int = 8000
     graph_steps: int = 4000
+    calibration_samples: int = 192
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def train(folder: Path, run: Run, reports: Reports | None = None, *, processes: 
     trainer.train(source, validation, reports.steps)
     hours = (time.monotonic() - begin) / 3600
     size = training.batch
-    batches = range(_FIRST_CALIBRATION_BATCH, _FIRST_CALIBRATION_BATCH + _CALIBRATION_SAMPLES // size)
+    batches = range(_FIRST_CALIBRATION_BATCH, _FIRST_CALIBRATION_BATCH + max(run.calibration_samples // size, 1))
     network = trainer.network()
     axis = run.recipe.grid.axis()
     found = found_examples(
