@@ -87,6 +87,20 @@ def _forget_compiled_code() -> Iterator[None]:
         sys.modules["jax"].clear_caches()
 
 
+@pytest.fixture(scope="module")
+def quickly_compiled() -> Iterator[None]:
+    """Let XLA leave out most optimisations, for modules whose time goes into compiling, not into what was compiled.
+
+    Not for tests of the compiled code itself, those against the golden data for example: users run it optimised.
+    Processes that a test starts compile as always.
+    """
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def shared() -> Path:
     """Folder of the reference data."""

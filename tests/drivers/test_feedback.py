@@ -11,6 +11,9 @@ from twinscope.errors import InterlockError, InvalidRequestError
 from twinscope.requests import PathRequest, ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
 from twinscope.state import TipState
 
+# Its time is that of compiling.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 POINTS = 64
 SHIFT, CURRENT = "constant_frequency_shift", "constant_current"
 # Nothing but steps.

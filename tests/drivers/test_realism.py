@@ -23,6 +23,9 @@ from twinscope.kernels import (
 )
 from twinscope.requests import PathRequest, ScanFrame, ScanRequest, SpectroscopyRequest, Sweep
 
+# Its time is that of compiling.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 HEIGHT = 3.6e-10
 # Where nothing is interpolated.
 RUNG = 3.3e-10

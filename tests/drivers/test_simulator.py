@@ -17,6 +17,9 @@ from twinscope.errors import ConfigurationError
 from twinscope.kernels import Cantilever, ScanGrid, Tip, frequency_shift, simulate
 from twinscope.state import TipState
 
+# Its time is that of compiling.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 FRAME = ScanFrame(size=(1.2e-9, 1e-9))
 
 

@@ -18,6 +18,9 @@ from twinscope.drivers.simulator.world_options import WorldOptions
 from twinscope.errors import ConfigurationError, InvalidRequestError, OutOfRangeError
 from twinscope.kernels import Cantilever, Terraces, Tip, decay_constant
 
+# Its time is that of compiling.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 CO, RIGID = Tip(), Tip("Cu", charges=(), rigid=True)
 # The area (Å) of most tests: some 60 nm, with everything in it.
 AREA = (-300.0, -300.0, 300.0, 300.0)

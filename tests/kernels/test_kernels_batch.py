@@ -5,6 +5,9 @@ import pytest
 
 from twinscope.kernels import Atoms, GridEnergy, Plane, ScanGrid, Tip, Volume, simulate, simulate_batch
 
+# Its time is that of compiling.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 # As many heights as in test_kernels_relax.py, whose compiled programs serve here too.
 HEIGHTS = np.linspace(8.0, 5.9, 24)
 CO = Tip()

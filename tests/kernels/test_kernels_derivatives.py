@@ -15,6 +15,9 @@ from twinscope.kernels import (
     simulate,
 )
 
+# Its time is that of compiling.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 AXIS = np.linspace(-3.5, 3.5, 6)
 HEIGHTS = np.arange(8.2, 6.35, -0.1)
 PARAMETERS = {

@@ -7,6 +7,9 @@ from scipy.optimize import least_squares
 
 from twinscope.kernels import Atoms, Cantilever, ScanGrid, Tip, frequency_shift, simulate
 
+# Its time is that of compiling.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 AXIS = np.linspace(-4.5, 4.5, 16).astype("float32")
 # Without snaps: a column that jumps to another branch has no derivative there.
 HEIGHTS = np.arange(7.8, 6.3, -0.1).astype("float32")

@@ -17,6 +17,9 @@ from twinscope.kernels import (
     sensitivity,
 )
 
+# Its time is that of compiling.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 POINTS = np.random.default_rng(1).uniform(-3, 3, (7, 2))
 HEIGHTS = np.arange(7.6, 6.35, -0.1)
 NUMBERS = np.repeat([6, 1], 3)
