@@ -119,10 +119,12 @@ class StructureDiscoveryAgent:
                 molecules[number] = _noted(molecules[number], f"no time was left for {probe} at the tip")
             return
         self._operator.exchange(probe)
-        look = SecondLook(self._operator, self._predictor, self._refiner, self.options, self._grid, deadline)
+        look = SecondLook(
+            self._operator, self._predictor, self._refiner, self.options, self._grid, self._on_update, deadline
+        )
         for number in doubtful:
             try:
-                molecules[number] = look.measure(molecules[number])
+                molecules[number] = look.measure(molecules[number], number)
             except TwinscopeError as exc:
                 log.warning("molecule %d is not measured with %s: %s", number, probe, exc)
                 molecules[number] = _noted(molecules[number], f"not measured with {probe}: {exc.message}")

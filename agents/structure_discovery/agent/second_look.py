@@ -7,7 +7,13 @@ import numpy as np
 
 from twinscope.agents.structure_discovery.agent.approach import approach_molecule
 from twinscope.agents.structure_discovery.agent.completing import completed
-from twinscope.agents.structure_discovery.agent.investigation import Refiner, same_atoms, start_over
+from twinscope.agents.structure_discovery.agent.investigation import (
+    LiveProgress,
+    OnUpdate,
+    Refiner,
+    same_atoms,
+    start_over,
+)
 from twinscope.agents.structure_discovery.agent.operator import ANGSTROM, Operator
 from twinscope.agents.structure_discovery.agent.options import DiscoveryOptions
 from twinscope.agents.structure_discovery.agent.overview import take_overview
@@ -27,7 +33,7 @@ log = logging.getLogger(__name__)
 # Side of the area (m) in which a molecule is looked for again.
 _AROUND = 3e-9
 # The frame stays where the molecule is no farther off than this, in Å; it is laid so many times.
-_CLOSE, _MOST_FRAMES = 0.25, 3
+_CLOSE, _MOST_FRAMES = 0.25, 4
 
 
 class SecondLook:
@@ -46,6 +52,8 @@ class SecondLook:
         What is asked for.
     grid
         Of the predictor.
+    on_update
+        Called with each prediction, after every slice.
     deadline
         Instrument time at which the budget ends, in s.
     """
@@ -57,13 +65,21 @@ class SecondLook:
         refiner: Refiner | None,
         options: DiscoveryOptions,
         grid: StackGrid,
+        on_update: OnUpdate | None,
         deadline: float,
     ) -> None:
         self._operator, self._predictor, self._refiner = operator, predictor, refiner
-        self._options, self._grid, self._deadline = options, grid, deadline
+        self._options, self._grid, self._on_update, self._deadline = options, grid, on_update, deadline
 
-    def measure(self, molecule: MoleculeRecord) -> MoleculeRecord:
+    def measure(self, molecule: MoleculeRecord, number: int) -> MoleculeRecord:
         """Measure a molecule until its charges are known well enough; return the record with what was found.
+
+        Parameters
+        ----------
+        molecule
+            With what the first tip has shown.
+        number
+            Of it, from 0.
 
         Raises
         ------
@@ -88,6 +104,8 @@ class SecondLook:
             told, now = (doubt(prediction), field_doubt(prediction)), self._operator.time
             actions.append(Action(recorder.tip, layer, rows, repeated, now, *told, np.nan))
             log.info("slice %d with %s: doubt about the field %.3g V/m", layer, recorder.tip, told[1])
+            if self._on_update is not None:
+                self._on_update(prediction, LiveProgress(number, layer, self._grid.pixels, self._grid.pixels, now))
             if told[1] < self._options.target_field_sigma:
                 break
         return replace(
@@ -123,6 +141,10 @@ class SecondLook:
             if np.hypot(across, up) <= _CLOSE:
                 break
             place = replace(place, x=place.x + across, y=place.y + up)
+        else:
+            raise AcquisitionError(
+                f"after {_MOST_FRAMES} frames the molecule is ({across:.2f}, {up:.2f}) Å off: does it drift, or is it another?"
+            )
         return recorder, slicing
 
     def _refined(self, molecule: MoleculeRecord, stack: ImageStack, prediction: Prediction) -> Refined | None:
