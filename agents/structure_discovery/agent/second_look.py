@@ -143,7 +143,7 @@ class SecondLook:
             place = replace(place, x=place.x + across, y=place.y + up)
         else:
             raise AcquisitionError(
-                f"after {_MOST_FRAMES} frames the molecule is ({across:.2f}, {up:.2f}) Å off: does it drift, or is it another?"
+                f"after {_MOST_FRAMES} frames the molecule is ({across:.2f}, {up:.2f}) Å off: does it drift?"
             )
         return recorder, slicing
 
