@@ -1,6 +1,6 @@
 """Hysteresis loops of piezoresponse: nine numbers for each.
 
-The loop function of Jesse, Baddorf and Kalinin, Appl. Phys. Lett. 88, 062908 (2006), as the pycroscopy family fits it:
+The loop function of Jesse, Lee and Kalinin, Rev. Sci. Instrum. 77, 073702 (2006), as the pycroscopy family fits it:
 each branch is an error function about its coercive voltage, with other widths on its two sides.
 """
 
