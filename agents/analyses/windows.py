@@ -81,6 +81,13 @@ def window_spectra(image: np.ndarray, recipe: Recipe, unit: float | None = None)
     if image.ndim != 2:
         raise InvalidRequestError(f"the image has the shape {image.shape}: expected rows and columns")
     rows, columns = (window_starts(length, recipe) for length in image.shape)
+    image = np.asarray(image, float)
+    measured = image[np.isfinite(image)]
+    if len(measured) and measured.min() == measured.max():
+        raise InvalidRequestError(f"the image is constant, {measured[0]:.6g}: expected one that shows something")
+    if recipe.level and len(measured):
+        # In single precision little would be left of small differences on top of a large mean.
+        image = image - measured.mean()
     every = np.lib.stride_tricks.sliding_window_view(image, (recipe.window, recipe.window))
     # A line of windows at a time: all together would not fit into a cache, and perhaps not into memory.
     lines = [_line(every[row, columns], recipe) for row in rows]
@@ -92,7 +99,7 @@ def window_spectra(image: np.ndarray, recipe: Recipe, unit: float | None = None)
     power = np.concatenate([power for power, _ in lines])
     unit = unit or _unit(power, recipe)
     if not unit > 0:
-        raise InvalidRequestError("the image is constant: expected one that shows something")
+        raise InvalidRequestError("more than half of the image is constant: expected one that shows something")
     return Spectra(_features(power, recipe, unit), feature_counts(recipe), known, unit)
 
 
