@@ -233,6 +233,8 @@ def test_a_spectroscopy_without_data_runs_on_and_can_be_stopped(bench) -> None:
         assert client("BiasSpectr.StatusGet")["status"] == 1
         with pytest.raises(RefusedError, match=r"busy|is running already"):
             client("BiasSpectr.Start", get_data=0, save_base_name="")
+        # One that is stopped before it begins was none.
+        until(lambda: b.scope.state().acquisition is not None, timeout=30)
         client("BiasSpectr.Stop")
         assert client("BiasSpectr.StatusGet")["status"] == 0
         assert b.scope.current_acquisition().progress().state == "aborted"
