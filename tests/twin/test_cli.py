@@ -114,7 +114,7 @@ def test_scan_and_status_and_watch_work_on_a_server(server: ServerProcess, tmp_p
         assert line in status.stdout
     assert "blocked" not in status.stdout
     assert "5.0000 nm" in run("withdraw", "--address", server.uri).stdout
-    assert "withdrawn" in run("status", "--address", server.uri).stdout
+    assert "withdrawn, with CO" in run("status", "--address", server.uri).stdout
     assert "0.3700 nm" in run("approach", "--address", server.uri).stdout
     watched = run("watch", "--address", server.uri)
     assert watched.returncode == 0

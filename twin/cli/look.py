@@ -138,7 +138,7 @@ def _what_it_does(state: "InstrumentState", capabilities: "Capabilities") -> dic
     lines = {"status": state.status + (f": {state.error}" if state.error else "")}
     if state.blocked is not None:
         lines["blocked"] = state.blocked
-    lines["tip"] = state.tip
+    lines["tip"] = state.tip if state.probe is None else f"{state.tip}, with {state.probe}"
     if state.position is not None:
         x, y, z = (value * 1e9 for value in (state.position.x, state.position.y, state.position.z))
         lines["position"] = f"x {x:.4f} nm, y {y:.4f} nm, z {z:.4f} nm"
