@@ -102,9 +102,8 @@ def _nearest(molecule: MoleculeRecord, truth: Truth) -> Mapping[str, Any]:
 
 def is_right(comparison: Comparison) -> bool:
     """Whether atoms, elements and bonds are all right, and there are some."""
-    elements = comparison.confusion
-    right_atoms = not len(comparison.missing) and not len(comparison.extra) and elements.sum() == np.trace(elements)
-    return bool(right_atoms and elements.any() and not comparison.missing_bonds and not comparison.extra_bonds)
+    bonds = not comparison.missing_bonds and not comparison.extra_bonds
+    return bool(comparison.same_atoms and comparison.confusion.any() and bonds)
 
 
 def true_structure(molecule: Mapping[str, Any], middle: np.ndarray) -> Structure:

@@ -12,6 +12,7 @@ from scipy import ndimage
 from sklearn.cluster import KMeans
 
 from twinscope._optional import import_optional
+from twinscope.agents.noise import MEDIAN_TO_SIGMA
 from twinscope.errors import InvalidRequestError
 
 # Times the noise of the bare surface, an island is higher; smaller ones (pixels) are none.
@@ -20,7 +21,6 @@ _SMALLEST = 6
 _SMOOTHING = 0.5
 # A line is as long as this part of the largest one, or nothing flows.
 _NOTHING = 0.02
-_TO_SIGMA = 1.4826
 _ROUNDS = 5
 
 
@@ -139,6 +139,6 @@ def _above_plane(height: np.ndarray) -> tuple[np.ndarray, float]:
         plane, *_rest = np.linalg.lstsq(terms[bare], values[bare], rcond=None)
         above = values - terms @ plane
         low = above[above <= np.median(above[bare])]
-        noise = _TO_SIGMA * float(np.median(np.abs(low - low.max())))
+        noise = MEDIAN_TO_SIGMA * float(np.median(np.abs(low - low.max())))
         bare = above <= np.median(above[bare]) + 2 * noise
     return above.reshape(height.shape), noise

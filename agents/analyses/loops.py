@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from twinscope.agents.analyses.least_squares import fit_many
+from twinscope.agents.noise import MEDIAN_TO_SIGMA
 from twinscope.errors import InvalidRequestError
 
 NAMES = (
@@ -37,7 +38,7 @@ _LOG_RANGE = math.log(_WIDEST / _NARROWEST)
 _FEWEST = 6
 # A coercive voltage begins within this part of the voltages.
 _INSIDE = 0.9
-_NEIGHBOURS, _FAR, _TO_SIGMA = 5, 6.0, 1.4826
+_NEIGHBOURS, _FAR = 5, 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +199,7 @@ def _outliers(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what neighbours say of each point of loops (n, m), and which points are far from that."""
     smooth = ndimage.median_filter(curves, size=(1, _NEIGHBOURS), mode="wrap")
     away = np.abs(curves - smooth)
-    noise = _TO_SIGMA * np.median(away, axis=1, keepdims=True)
+    noise = MEDIAN_TO_SIGMA * np.median(away, axis=1, keepdims=True)
     low, high = np.percentile(smooth, [10, 90], axis=1)
     # Where a loop switches it is steep: that is no outlier.
     return smooth, away > np.maximum(_FAR * noise, (high - low)[:, None] / 2)

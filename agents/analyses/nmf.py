@@ -40,7 +40,7 @@ class Factorisation(NamedTuple):
     iterations: int
 
 
-class Spectrum(NamedTuple):
+class SingularSpectrum(NamedTuple):
     """The largest singular values of a matrix.
 
     Attributes
@@ -58,7 +58,9 @@ class Spectrum(NamedTuple):
     total: float
 
 
-def singular_spectrum(data: np.ndarray, counts: np.ndarray | None = None, number: int | None = None) -> Spectrum:
+def singular_spectrum(
+    data: np.ndarray, counts: np.ndarray | None = None, number: int | None = None
+) -> SingularSpectrum:
     """Find the largest singular values of a matrix (n, d), by the eigenvectors of the products of its shorter side.
 
     Small singular values, below some thousandths of the first, are inaccurate: the products square them.
@@ -74,14 +76,15 @@ def singular_spectrum(data: np.ndarray, counts: np.ndarray | None = None, number
     """
     matrix = _weighted(data, counts)
     tall = len(matrix) > matrix.shape[1]
-    products = np.asarray(_products(matrix.T if tall else matrix), float)
+    short = matrix.T if tall else matrix
+    products = np.asarray(_times(short, short.T), float)
     size = len(products)
     lowest = 0 if number is None else max(size - number, 0)
     squares, vectors = eigh(products, subset_by_index=(lowest, size - 1))
     values, vectors = np.sqrt(np.maximum(squares[::-1], 0.0)), vectors[:, ::-1]
     if tall:
         vectors = np.asarray(_times(matrix, jnp.asarray(vectors, jnp.float32)), float) / np.maximum(values, _TINY)
-    return Spectrum(values, vectors, float(np.trace(products)))
+    return SingularSpectrum(values, vectors, float(np.trace(products)))
 
 
 def factorise(
@@ -89,7 +92,7 @@ def factorise(
     components: int,
     *,
     counts: np.ndarray | None = None,
-    spectrum: Spectrum | None = None,
+    spectrum: SingularSpectrum | None = None,
     iterations: int = 200,
     tolerance: float = 1e-4,
 ) -> Factorisation:
@@ -148,14 +151,14 @@ def _weighted(data: np.ndarray, counts: np.ndarray | None) -> jax.Array:
 @jax.jit
 def _project(data: jax.Array, factors: jax.Array) -> jax.Array:
     """Descend along the columns of the weights, from the solution that may be negative."""
-    products = jnp.matmul(factors, factors.T, precision=_PRECISION)
-    seen = jnp.matmul(data, factors.T, precision=_PRECISION)
+    products = _times(factors, factors.T)
+    seen = _times(data, factors.T)
     ridge = 1e-6 * jnp.trace(products) / len(products) * jnp.eye(len(products))
     first = jnp.maximum(jnp.linalg.solve(products + ridge, seen.T).T, 0.0)
     return jax.lax.fori_loop(0, _ROUNDS, lambda _, weights: _improved(weights, products, seen)[0], first)
 
 
-def _start(matrix: jax.Array, spectrum: Spectrum, components: int) -> tuple[np.ndarray, np.ndarray]:
+def _start(matrix: jax.Array, spectrum: SingularSpectrum, components: int) -> tuple[np.ndarray, np.ndarray]:
     """Begin with the stronger sign of each pair of singular vectors.
 
     Boutsidis and Gallopoulos, Pattern Recognit. 41, 1350 (2008).
@@ -184,11 +187,6 @@ class _Descent(NamedTuple):
 
 
 @jax.jit
-def _products(matrix: jax.Array) -> jax.Array:
-    return jnp.matmul(matrix, matrix.T, precision=_PRECISION)
-
-
-@jax.jit
 def _times(matrix: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.matmul(matrix, other, precision=_PRECISION)
 
@@ -198,11 +196,11 @@ def _descend(
     matrix: jax.Array, weights: jax.Array, factors: jax.Array, most: jax.Array, tolerance: jax.Array
 ) -> _Descent:
     def step(now: _Descent) -> _Descent:
-        inner = jnp.matmul(now.factors, now.factors.T, precision=_PRECISION)
-        seen = jnp.matmul(matrix, now.factors.T, precision=_PRECISION)
+        inner = _times(now.factors, now.factors.T)
+        seen = _times(matrix, now.factors.T)
         weights, one = _improved(now.weights, inner, seen)
-        inner = jnp.matmul(weights.T, weights, precision=_PRECISION)
-        seen = jnp.matmul(matrix.T, weights, precision=_PRECISION)
+        inner = _times(weights.T, weights)
+        seen = _times(matrix.T, weights)
         factors, other = _improved(now.factors.T, inner, seen)
         violation = one + other
         first = jnp.where(now.done == 0, violation, now.first)
@@ -221,7 +219,7 @@ def _improved(weights: jax.Array, products: jax.Array, seen: jax.Array) -> tuple
 
     def column(k: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         now, violation = state
-        gradient = jnp.matmul(now, products[:, k], precision=_PRECISION) - seen[:, k]
+        gradient = _times(now, products[:, k]) - seen[:, k]
         held = jnp.where(now[:, k] == 0, jnp.minimum(gradient, 0.0), gradient)
         curvature = products[k, k]
         better = jnp.maximum(now[:, k] - gradient / jnp.maximum(curvature, _TINY), 0.0)

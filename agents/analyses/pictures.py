@@ -1,54 +1,19 @@
-"""Images as files and as scans, and maps as files: PNG, TIFF and NumPy in, PDF and TIFF out."""
+"""Images and maps as files: PNG, TIFF and NumPy in, TIFF out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from twinscope._optional import import_optional
 from twinscope.errors import InvalidRequestError, StoreError
-from twinscope.results import Scan
 
 _TIFF = (".tif", ".tiff")
 _BRIGHTNESS = (0.299, 0.587, 0.114)
 
 
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """An image.
-
-    Attributes
-    ----------
-    values
-        Shape (ny, nx); NaN where nothing was measured.
-    unit
-        Of the values; "" where it is not known.
-    pitch
-        Distance of pixels along x, in m; None where it is not known.
-    """
-
-    values: np.ndarray
-    unit: str = ""
-    pitch: float | None = None
-
-    @classmethod
-    def from_scan(cls, scan: Scan, channel: str) -> "Picture":
-        """Take a channel of a scan, the first direction of the first height.
-
-        Raises
-        ------
-        UnknownChannelError
-            When the scan has no such channel.
-        """
-        data = scan[channel]
-        axes = {axis.name: axis.values for axis in data.axes}
-        values = data.values.reshape(-1, *data.values.shape[-2:])[0]
-        return cls(values, data.unit, float(abs(axes["x"][1] - axes["x"][0])))
-
-
-def read_picture(path: str | Path) -> Picture:
-    """Read an image: TIFF, NumPy's ``.npy``, or whatever Pillow reads; colours become their brightness.
+def read_picture(path: str | Path) -> np.ndarray:
+    """Read an image (ny, nx): TIFF, NumPy's ``.npy``, or whatever Pillow reads; colours become their brightness.
 
     Raises
     ------
@@ -72,7 +37,7 @@ def read_picture(path: str | Path) -> Picture:
         values = values @ np.array(_BRIGHTNESS)
     if values.ndim != 2:
         raise InvalidRequestError(f"{path} has the shape {values.shape}: expected one image, of rows and columns")
-    return Picture(np.asarray(values, float))
+    return np.asarray(values, float)
 
 
 def write_tiff(path: Path, maps: Sequence[np.ndarray] | np.ndarray) -> Path:

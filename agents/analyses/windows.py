@@ -1,7 +1,7 @@
 """An image cut into windows, and what their Fourier transforms look like."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -122,9 +122,12 @@ def full_spectrum(half: np.ndarray, recipe: Recipe) -> np.ndarray:
 @lru_cache(maxsize=8)
 def feature_counts(recipe: Recipe) -> np.ndarray:
     """Return how often each feature stands in the whole spectrum, shape (d,)."""
-    if recipe.spectrum == "radial":
-        return np.ones(recipe.window // 2)
-    twice = np.full((recipe.window, recipe.window // 2 + 1), 2.0)
+    return np.ones(recipe.window // 2) if recipe.spectrum == "radial" else _half_counts(recipe.window)
+
+
+def _half_counts(window: int) -> np.ndarray:
+    """Return how often each frequency of a half spectrum stands in the whole one: shape (d,)."""
+    twice = np.full((window, window // 2 + 1), 2.0)
     twice[:, [0, -1]] = 1.0
     return twice.ravel()
 
@@ -132,23 +135,14 @@ def feature_counts(recipe: Recipe) -> np.ndarray:
 def _line(windows: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """Return power spectra (m, w, w / 2 + 1) of the windows that are known, and which these are."""
     known: np.ndarray = np.isfinite(windows).all(axis=(1, 2))
-    return np.asarray(_power(jnp.asarray(windows, jnp.float32), level=recipe.level))[known], known
+    return np.asarray(_power(jnp.asarray(windows, jnp.float32), recipe.level))[known], known
 
 
-def _power(windows: jax.Array, *, level: bool) -> jax.Array:
-    taper = jnp.asarray(_taper(windows.shape[-1]), jnp.float32)
-    return _tapered_power(windows, taper, level)
-
-
-@jax.jit
-def _tapered_power(windows: jax.Array, taper: jax.Array, level: jax.Array | bool) -> jax.Array:
-    mean = jnp.where(level, windows.mean((1, 2), keepdims=True), 0.0)
-    return jnp.abs(jnp.fft.rfft2((windows - mean) * taper)) ** 2
-
-
-def _taper(window: int) -> np.ndarray:
-    one = np.hanning(window)
-    return np.sqrt(np.outer(one, one))
+@partial(jax.jit, static_argnums=1)
+def _power(windows: jax.Array, level: bool) -> jax.Array:
+    one = np.hanning(windows.shape[-1])
+    mean = windows.mean((1, 2), keepdims=True) if level else 0.0
+    return jnp.abs(jnp.fft.rfft2((windows - mean) * np.sqrt(np.outer(one, one)))) ** 2
 
 
 def _unit(power: np.ndarray, recipe: Recipe) -> float:
@@ -167,7 +161,5 @@ def _rings(window: int) -> np.ndarray:
     """Return what averages a half spectrum over rings around its middle, shape (d, window / 2) for d frequencies."""
     ky, kx = np.meshgrid(np.fft.fftfreq(window) * window, np.arange(window // 2 + 1), indexing="ij")
     ring = np.rint(np.hypot(ky, kx)).astype(int).ravel()
-    counts = np.full((window, window // 2 + 1), 2.0)
-    counts[:, [0, -1]] = 1.0
-    member = (ring[:, None] == np.arange(window // 2)) * counts.reshape(-1, 1)
+    member = (ring[:, None] == np.arange(window // 2)) * _half_counts(window)[:, None]
     return (member / member.sum(axis=0)).astype(np.float32)

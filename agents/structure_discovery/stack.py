@@ -11,6 +11,8 @@ from twinscope.kernels import NEWTON_PER_METRE, Cantilever, frequency_shift_weig
 from twinscope.results import Scan
 
 _ANGSTROM = 1e-10
+# Distance of the heights at which forces are computed, in Å: the frequency shift of a cubic polynomial is exact.
+_STEP = 0.1
 _FEWEST_PIXELS = 16
 _CHANNEL = "frequency_shift"
 # How the settings of our drivers name what the fields of a Cantilever are, and how many of the setting make one.
@@ -191,6 +193,26 @@ def gradient_weights(centres: np.ndarray, heights: np.ndarray, amplitude: float)
         Peak to peak, in Å.
     """
     return 2 / NEWTON_PER_METRE * frequency_shift_weights(centres, heights, amplitude)
+
+
+def force_heights(centres: np.ndarray, amplitude: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return heights at which forces are to be known, and what makes force gradients of them.
+
+    Parameters
+    ----------
+    centres
+        Å, shape (nz,): middles of the oscillation, from far to near.
+    amplitude
+        Peak to peak, in Å.
+
+    Returns
+    -------
+    tuple of ndarray
+        Å, shape (nf,), from far to near; and the :func:`gradient_weights`, shape (nz, nf).
+    """
+    highest, lowest = centres[0] + amplitude / 2, centres[-1] - amplitude / 2
+    levels = np.linspace(highest, lowest, max(int(np.ceil((highest - lowest) / _STEP)), 4) + 1)
+    return levels, gradient_weights(centres, levels, amplitude)
 
 
 def _cantilever(settings: Mapping[str, Any]) -> Cantilever:

@@ -30,10 +30,11 @@ def known_tips(own: Mapping[str, Any] | None) -> Mapping[str, Tip]:
     ConfigurationError
         When one of them is no tip.
     """
-    return {**TIPS, **{str(name): tip_from_option(option, TIPS) for name, option in (own or {}).items()}}
+    mine = {str(name): tip_from_option(option, TIPS, f"probes.{name}") for name, option in (own or {}).items()}
+    return {**TIPS, **mine}
 
 
-def tip_from_option(option: str | Mapping[str, Any], known: Mapping[str, Tip]) -> Tip:
+def tip_from_option(option: str | Mapping[str, Any], known: Mapping[str, Tip], name: str = "tip") -> Tip:
     """Return a tip known by name, or one given as a mapping of the fields of :class:`~twinscope.kernels.Tip`.
 
     Parameters
@@ -42,6 +43,8 @@ def tip_from_option(option: str | Mapping[str, Any], known: Mapping[str, Tip]) -
         The one or the other.
     known
         By name.
+    name
+        Of the option.
 
     Raises
     ------
@@ -52,7 +55,7 @@ def tip_from_option(option: str | Mapping[str, Any], known: Mapping[str, Tip]) -
         named = {name.lower(): tip for name, tip in known.items()}
         if option.lower() not in named:
             raise ConfigurationError(
-                f"tip is {option!r}: expected {', '.join(known)}, or a mapping with {_field_names()}", name="tip"
+                f"{name} is {option!r}: expected {', '.join(known)}, or a mapping with {_field_names()}", name=name
             )
         return named[option.lower()]
     try:
@@ -67,7 +70,7 @@ def tip_from_option(option: str | Mapping[str, Any], known: Mapping[str, Tip]) -
         )
         check_tip(tip)
     except (TypeError, ValueError) as exc:
-        raise ConfigurationError(f"tip is {option!r}: expected {_field_names()} of a tip: {exc}", name="tip") from exc
+        raise ConfigurationError(f"{name} is {option!r}: expected {_field_names()} of a tip: {exc}", name=name) from exc
     return tip
 
 

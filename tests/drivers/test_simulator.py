@@ -136,7 +136,7 @@ def test_tips_of_ones_own_stand_beside_those_that_are_known() -> None:
     driver.exchange_tip("Xe")
     np.testing.assert_array_equal(image(driver), with_it)
     assert abs(with_it - image(Simulator(sample="benzene", tip="Xe"))).max() > 0.1
-    with pytest.raises(ConfigurationError, match=r"'argon'.*expected element"):
+    with pytest.raises(ConfigurationError, match=r"probes\.mine is .*'argon'.*expected element"):
         Simulator(sample="benzene", probes={"mine": {"argon": 1}})
 
 

@@ -25,7 +25,7 @@ def analyse(options: argparse.Namespace) -> int:
     if "window" in changes and "step" not in changes:
         changes["step"] = changes["window"] // 2
     recipe = replace(RECIPES[options.recipe], **changes)
-    image = read_picture(options.image).values
+    image = read_picture(options.image)
     found = find_components(image, recipe)
     print(f"factors    {recipe.components or len(found.loadings)}")
     regions = None

@@ -1,8 +1,8 @@
 """The agent that finds molecules on a surface and measures until it knows what they are."""
 
 from twinscope.agents.structure_discovery.agent.agent import StructureDiscoveryAgent as StructureDiscoveryAgent
-from twinscope.agents.structure_discovery.agent.investigation import LiveProgress as LiveProgress
-from twinscope.agents.structure_discovery.agent.investigation import Refiner as Refiner
+from twinscope.agents.structure_discovery.agent.equipment import LiveProgress as LiveProgress
+from twinscope.agents.structure_discovery.agent.equipment import Refiner as Refiner
 from twinscope.agents.structure_discovery.agent.options import DiscoveryOptions as DiscoveryOptions
 from twinscope.agents.structure_discovery.agent.overview import Overview as Overview
 from twinscope.agents.structure_discovery.agent.planning import StackPredictor as StackPredictor

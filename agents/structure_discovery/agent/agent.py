@@ -3,7 +3,8 @@
 import logging
 from dataclasses import replace
 
-from twinscope.agents.structure_discovery.agent.investigation import Investigation, OnUpdate, Refiner
+from twinscope.agents.structure_discovery.agent.equipment import Equipment, OnUpdate, Refiner
+from twinscope.agents.structure_discovery.agent.investigation import Investigation
 from twinscope.agents.structure_discovery.agent.operator import ANGSTROM, Operator
 from twinscope.agents.structure_discovery.agent.options import DiscoveryOptions
 from twinscope.agents.structure_discovery.agent.overview import Overview, take_overview
@@ -57,8 +58,7 @@ class StructureDiscoveryAgent:
     ) -> None:
         self.options = options or DiscoveryOptions()
         self._operator = Operator(scope)
-        self._predictor, self._refiner = predictor, refiner
-        self._on_update, self._grid = on_update, grid
+        self._equipment = Equipment(self._operator, predictor, refiner, self.options, grid, on_update)
         self._begin = self._now = 0.0
 
     def run(self) -> DiscoveryRecord:
@@ -119,9 +119,7 @@ class StructureDiscoveryAgent:
                 molecules[number] = _noted(molecules[number], f"no time was left for {probe} at the tip")
             return
         self._operator.exchange(probe)
-        look = SecondLook(
-            self._operator, self._predictor, self._refiner, self.options, self._grid, self._on_update, deadline
-        )
+        look = SecondLook(self._equipment, deadline)
         for number in doubtful:
             try:
                 molecules[number] = look.measure(molecules[number], number)
@@ -132,17 +130,7 @@ class StructureDiscoveryAgent:
 
     def _solve(self, region: Region, overview: Overview, molecules: list[MoleculeRecord]) -> bool:
         """Solve a molecule, and keep what was found whatever happens; False when it was given up."""
-        work = Investigation(
-            self._operator,
-            self._predictor,
-            self._refiner,
-            self.options,
-            self._grid,
-            self._on_update,
-            len(molecules),
-            region,
-            self._begin + self.options.budget,
-        )
+        work = Investigation(self._equipment, len(molecules), region, self._begin + self.options.budget)
         try:
             ended, note = work.run(overview)
         except TwinscopeError as exc:

@@ -16,13 +16,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from twinscope.agents.noise import MEDIAN_TO_SIGMA
 from twinscope.agents.structure_discovery.agent.operator import Operator, Place
-from twinscope.agents.structure_discovery.noise import MEDIAN_TO_SIGMA
+from twinscope.agents.structure_discovery.agent.overview import Overview
+from twinscope.agents.structure_discovery.agent.segmentation import Region
 from twinscope.agents.structure_discovery.stack import ImageStack, gradient_per_hertz
 from twinscope.errors import AcquisitionError
 
 log = logging.getLogger(__name__)
 
+# Above everything that was seen, in Å: to go from place to place, and to begin an approach over one molecule.
+_TRAVEL_CLEARANCE, _APPROACH_CLEARANCE = 5.0, 0.5
 # Rise of the force gradient (N/m) that counts, and how far above the lowest slice (Å) it is found.
 _RISE = 0.06
 _TURNING_ABOVE_LOWEST = 0.71
@@ -65,6 +69,28 @@ class Framed:
     heights: tuple[float, ...]
     images: tuple[ImageStack, ...]
     note: str
+
+
+def approach_region(operator: Operator, overview: Overview, region: Region, size: float, line_time: float) -> Framed:
+    """Go to where something was seen, high above all, and do :func:`approach_molecule` from just above what is there.
+
+    Parameters
+    ----------
+    operator
+        Of the microscope.
+    overview, region
+        What was seen, and which of it.
+    size, line_time
+        As there.
+
+    Raises
+    ------
+    AcquisitionError
+        As there.
+    """
+    operator.travel(region.x, region.y, overview.highest + _TRAVEL_CLEARANCE)
+    start = overview.height_near(region.x, region.y, size / 2) + _APPROACH_CLEARANCE
+    return approach_molecule(operator, region.x, region.y, start, size, line_time)
 
 
 def approach_molecule(operator: Operator, x: float, y: float, start: float, size: float, line_time: float) -> Framed:

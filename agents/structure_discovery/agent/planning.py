@@ -12,13 +12,11 @@ from typing import Protocol
 import numpy as np
 
 from twinscope.agents.structure_discovery.agent.completing import completed
+from twinscope.agents.structure_discovery.agent.operator import ANGSTROM
 from twinscope.agents.structure_discovery.agent.recorder import Recorder
 from twinscope.agents.structure_discovery.agent.spoiled import runs
 from twinscope.agents.structure_discovery.prediction import DescriptorMap, Prediction
 from twinscope.agents.structure_discovery.stack import ImageStack
-
-VOLT_PER_ANGSTROM = 1e10
-"""In V/m."""
 
 # Maps whose standard deviations, in Å, say how well a molecule is known.
 _MAPS = ("vdw_spheres", "height_map")
@@ -79,7 +77,7 @@ def field_doubt(prediction: Prediction) -> float:
     if field is None or spheres is None:
         return np.nan
     inside = _inside(spheres)
-    return float(np.mean(field.sigma[inside])) * VOLT_PER_ANGSTROM if inside.any() else np.nan
+    return float(np.mean(field.sigma[inside])) / ANGSTROM if inside.any() else np.nan
 
 
 def best_candidate(

@@ -9,18 +9,16 @@ the electrostatic map of a network worse by 7 %.
 import numpy as np
 from scipy import ndimage
 
-from twinscope.agents.structure_discovery.stack import ImageStack, gradient_weights
+from twinscope.agents.structure_discovery.stack import ImageStack, force_heights
 from twinscope.agents.structure_discovery.structure import Structure
-from twinscope.agents.structure_discovery.training_data.recipe import PUBLISHED, TIPS, probe_radius
+from twinscope.agents.structure_discovery.training_data.recipe import PUBLISHED, TIPS, lowest_height
 from twinscope.errors import InvalidRequestError
-from twinscope.kernels import ELEMENTS, Atoms, ScanGrid, simulate_batch
+from twinscope.kernels import Atoms, ScanGrid, simulate_batch
 
 # Details between these sizes (Å) are compared: smaller ones are noise, larger ones charges.
 _FINEST, _COARSEST = 0.25, 2.0
 # Every second pixel of the simulation is computed.
 _STRIDE = 2
-# Between the heights at which the force is computed, in Å.
-_STEP = 0.1
 
 
 def displacement(structure: Structure, stack: ImageStack) -> tuple[float, float]:
@@ -58,11 +56,8 @@ def displacement(structure: Structure, stack: ImageStack) -> tuple[float, float]
 def _expected(structure: Structure, stack: ImageStack) -> np.ndarray:
     """Simulate force gradients (nz, ny, nx) over a molecule without charges, in N/m."""
     tip, amplitude = TIPS[stack.tip], float(stack.cantilever.amplitude)
-    radii = np.array([ELEMENTS[number - 1].radius for number in structure.numbers])
-    lowest = float(np.max(structure.positions[:, 2] + radii)) + probe_radius(tip) + float(np.mean(PUBLISHED.clearance))
-    centres = stack.z - stack.z[-1]
-    count = int(np.ceil((centres[0] + amplitude) / _STEP)) + 1
-    heights = np.linspace(centres[0] + amplitude / 2, -amplitude / 2, count)
+    lowest = lowest_height(structure.numbers, structure.positions[:, 2], tip, float(np.mean(PUBLISHED.clearance)))
+    heights, weights = force_heights(stack.z - stack.z[-1], amplitude)
     x, y = (axis[::_STRIDE].astype(np.float32) for axis in (stack.x, stack.y))
     scan = ScanGrid(x, y, (lowest + heights + tip.rest[2]).astype(np.float32))
     atoms = Atoms(
@@ -70,7 +65,7 @@ def _expected(structure: Structure, stack: ImageStack) -> np.ndarray:
     )
     relaxed = simulate_batch([atoms], [tip], [scan])
     force = np.nan_to_num(np.asarray(relaxed.force_z[0], float))
-    coarse = np.einsum("kz,zyx->kyx", gradient_weights(centres, heights, amplitude), force)
+    coarse = np.einsum("kz,zyx->kyx", weights, force)
     full = np.repeat(np.repeat(coarse, _STRIDE, axis=1), _STRIDE, axis=2)
     ny, nx = len(stack.y), len(stack.x)
     return full[:, :ny, :nx]

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from twinscope.agents.structure_discovery.agent.agent import StructureDiscoveryAgent
-from twinscope.agents.structure_discovery.agent.investigation import OnUpdate, Refiner
+from twinscope.agents.structure_discovery.agent.equipment import OnUpdate, Refiner
 from twinscope.agents.structure_discovery.agent.options import DiscoveryOptions
 from twinscope.agents.structure_discovery.agent.planning import StackPredictor
 from twinscope.agents.structure_discovery.agent.record import DiscoveryRecord

@@ -5,26 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from twinscope.agents.structure_discovery.agent.approach import approach_molecule
+from twinscope.agents.structure_discovery.agent.approach import approach_region
 from twinscope.agents.structure_discovery.agent.completing import completed
-from twinscope.agents.structure_discovery.agent.investigation import (
-    LiveProgress,
-    OnUpdate,
-    Refiner,
-    same_atoms,
-    start_over,
-)
-from twinscope.agents.structure_discovery.agent.operator import ANGSTROM, Operator
-from twinscope.agents.structure_discovery.agent.options import DiscoveryOptions
+from twinscope.agents.structure_discovery.agent.equipment import Equipment, LiveProgress
+from twinscope.agents.structure_discovery.agent.investigation import same_atoms
+from twinscope.agents.structure_discovery.agent.operator import ANGSTROM
 from twinscope.agents.structure_discovery.agent.overview import take_overview
-from twinscope.agents.structure_discovery.agent.planning import StackPredictor, doubt, field_doubt
+from twinscope.agents.structure_discovery.agent.planning import doubt, field_doubt
 from twinscope.agents.structure_discovery.agent.record import Action, MoleculeRecord
 from twinscope.agents.structure_discovery.agent.recorder import Recorder
 from twinscope.agents.structure_discovery.agent.registration import displacement
 from twinscope.agents.structure_discovery.agent.slicing import Band, Slicing
 from twinscope.agents.structure_discovery.prediction import Prediction
-from twinscope.agents.structure_discovery.refinement import Refined
-from twinscope.agents.structure_discovery.stack import ImageStack, StackGrid
+from twinscope.agents.structure_discovery.stack import ImageStack
 from twinscope.agents.structure_discovery.structure import Structure
 from twinscope.errors import AcquisitionError
 
@@ -44,32 +37,15 @@ class SecondLook:
 
     Parameters
     ----------
-    operator
-        Of the microscope, with the new tip.
-    predictor, refiner
-        Make molecules of stacks, and fit them.
-    options
-        What is asked for.
-    grid
-        Of the predictor.
-    on_update
-        Called with each prediction, after every slice.
+    equipment
+        What it is done with: the operator has the new tip.
     deadline
         Instrument time at which the budget ends, in s.
     """
 
-    def __init__(
-        self,
-        operator: Operator,
-        predictor: StackPredictor,
-        refiner: Refiner | None,
-        options: DiscoveryOptions,
-        grid: StackGrid,
-        on_update: OnUpdate | None,
-        deadline: float,
-    ) -> None:
-        self._operator, self._predictor, self._refiner = operator, predictor, refiner
-        self._options, self._grid, self._on_update, self._deadline = options, grid, on_update, deadline
+    def __init__(self, equipment: Equipment, deadline: float) -> None:
+        self._equipment, self._deadline = equipment, deadline
+        self._operator, self._options, self._grid = equipment.operator, equipment.options, equipment.grid
 
     def measure(self, molecule: MoleculeRecord, number: int) -> MoleculeRecord:
         """Measure a molecule until its charges are known well enough; return the record with what was found.
@@ -100,18 +76,19 @@ class SecondLook:
                 repeated = slicing.measure(self._whole(layer))
             else:
                 continue
-            prediction = self._predictor.predict(completed(first), completed(recorder.stack()))
+            prediction = self._equipment.predictor.predict(completed(first), completed(recorder.stack()))
             told, now = (doubt(prediction), field_doubt(prediction)), self._operator.time
             actions.append(Action(recorder.tip, layer, rows, repeated, now, *told, np.nan))
             log.info("slice %d with %s: doubt about the field %.3g V/m", layer, recorder.tip, told[1])
-            if self._on_update is not None:
-                self._on_update(prediction, LiveProgress(number, layer, self._grid.pixels, self._grid.pixels, now))
+            if self._equipment.on_update is not None:
+                self._equipment.on_update(
+                    prediction, LiveProgress(number, layer, self._grid.pixels, self._grid.pixels, now)
+                )
             if told[1] < self._options.target_field_sigma:
                 break
         return replace(
-            molecule,
+            self._refined(molecule, first, prediction),
             prediction=prediction,
-            refined=self._refined(molecule, first, prediction),
             others=(recorder.stack(),),
             actions=(*molecule.actions, *actions),
             end=self._operator.time,
@@ -126,9 +103,8 @@ class SecondLook:
                 f"with the second tip no molecule was seen at ({x:.4g}, {y:.4g}) m: is it still there?"
             )
         region = min(around.molecules, key=lambda one: np.hypot(one.x - x / ANGSTROM, one.y - y / ANGSTROM))
-        size = self._grid.pixels * self._grid.pitch
-        start = start_over(self._operator, around, region, size)
-        framed = approach_molecule(self._operator, region.x, region.y, start, size, self._options.coarse_line_time)
+        size, line_time = self._equipment.frame_size, self._options.coarse_line_time
+        framed = approach_region(self._operator, around, region, size, line_time)
         place, sensor, layer = framed.place, framed.images[0], self._options.second_slices[0]
         for _ in range(_MOST_FRAMES):
             recorder = Recorder(self._grid, place.x, place.y, framed.lowest, sensor.cantilever, sensor.tip)
@@ -147,13 +123,14 @@ class SecondLook:
             )
         return recorder, slicing
 
-    def _refined(self, molecule: MoleculeRecord, stack: ImageStack, prediction: Prediction) -> Refined | None:
+    def _refined(self, molecule: MoleculeRecord, stack: ImageStack, prediction: Prediction) -> MoleculeRecord:
         """Fit the structure again when both tips show another one than the first alone."""
-        before = molecule.prediction
+        before, refiner = molecule.prediction, self._equipment.refiner
         known = molecule.refined is None or before is None or same_atoms(before.structure, prediction.structure)
-        if known or self._refiner is None or not len(prediction.structure):
-            return molecule.refined
-        return self._refiner(stack, prediction.structure, conditions=prediction.conditions)
+        if known or refiner is None or not len(prediction.structure):
+            return molecule
+        refined = refiner(stack, prediction.structure, conditions=prediction.conditions)
+        return replace(molecule, refined=refined, note=refined.reason)
 
     def _whole(self, layer: int) -> Band:
         return Band(layer, (0, self._grid.pixels))

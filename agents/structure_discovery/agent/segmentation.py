@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 
-from twinscope.agents.structure_discovery.noise import MEDIAN_TO_SIGMA
+from twinscope.agents.noise import MEDIAN_TO_SIGMA
 
 MOLECULE = "molecule"
 """One that stands alone."""

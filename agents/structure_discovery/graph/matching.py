@@ -80,6 +80,12 @@ class Comparison:
         return np.flatnonzero(self.verdicts == EXTRA)
 
     @property
+    def same_atoms(self) -> bool:
+        """Whether no atom is missing, extra or of another element."""
+        right = int(self.confusion.sum()) == int(np.trace(self.confusion))
+        return right and not len(self.missing) and not len(self.extra)
+
+    @property
     def bond_count_difference(self) -> int:
         """Predicted minus true number of bonds."""
         return self.extra_bonds - self.missing_bonds

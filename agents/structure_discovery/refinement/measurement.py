@@ -4,13 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twinscope.agents.structure_discovery.noise import MEDIAN_TO_SIGMA
+from twinscope.agents.noise import MEDIAN_TO_SIGMA
 from twinscope.agents.structure_discovery.refinement.options import RefinementOptions
-from twinscope.agents.structure_discovery.stack import ImageStack, gradient_per_hertz, gradient_weights
+from twinscope.agents.structure_discovery.stack import ImageStack, force_heights, gradient_per_hertz
 from twinscope.errors import InvalidRequestError
 
-# Distance of the heights at which the force is computed, in Å: the frequency shift of a cubic polynomial is exact.
-_STEP = 0.1
 _FEWEST_VALUES = 100
 
 
@@ -88,7 +86,7 @@ def select(stack: ImageStack, positions: np.ndarray, options: RefinementOptions)
             f"the stack has {measured.sum()} values within {options.margin} Å of the atoms: expected at least"
             f" {_FEWEST_VALUES}; look whether atoms and stack have the same origin"
         )
-    levels, weights = _heights_of_force(stack.z[slices] - stack.z[-1], float(stack.cantilever.amplitude))
+    levels, weights = force_heights(stack.z[slices] - stack.z[-1], float(stack.cantilever.amplitude))
     return Measurement(
         values,
         measured,
@@ -121,10 +119,3 @@ def _noise(stack: ImageStack, slices: np.ndarray, options: RefinementOptions) ->
 
 def _spread(values: np.ndarray) -> float:
     return float(np.std(values)) if len(values) else 0.0
-
-
-def _heights_of_force(centres: np.ndarray, amplitude: float) -> tuple[np.ndarray, np.ndarray]:
-    """Heights at which the force is computed for oscillations about `centres`, and what makes force gradients of it."""
-    highest, lowest = centres[0] + amplitude / 2, centres[-1] - amplitude / 2
-    levels = np.linspace(highest, lowest, max(int(np.ceil((highest - lowest) / _STEP)), 4) + 1)
-    return levels, gradient_weights(centres, levels, amplitude)

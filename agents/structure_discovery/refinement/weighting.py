@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twinscope.agents.structure_discovery.noise import MEDIAN_TO_SIGMA
+from twinscope.agents.noise import MEDIAN_TO_SIGMA
 from twinscope.agents.structure_discovery.refinement.measurement import Measurement
 
 # Simulations of the same physics differ by this part of the contrast: by the heights at which forces are computed.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from twinscope.agents.structure_discovery.agent.planning import VOLT_PER_ANGSTROM
+from twinscope.agents.structure_discovery.agent.operator import ANGSTROM
 from twinscope.agents.structure_discovery.agent.record import DiscoveryRecord, MoleculeRecord
 from twinscope.agents.structure_discovery.prediction import CONDITIONS
 from twinscope.agents.structure_discovery.report import figures
@@ -120,7 +120,7 @@ def _measurements(molecule: MoleculeRecord) -> Table:
     rows = []
     for number, action in enumerate(molecule.actions, start=1):
         (first, end), again = action.rows, str(action.repeated or "")
-        told = action.expected, action.doubt, action.field_doubt / VOLT_PER_ANGSTROM
+        told = action.expected, action.doubt, action.field_doubt * ANGSTROM
         doubts = (f"{value:.3f}" if np.isfinite(value) else "?" for value in told)
         when = f"{action.time - molecule.begin:.0f}"
         rows.append((str(number), action.tip, str(action.layer), f"{first} to {end - 1}", again, when, *doubts))

@@ -15,10 +15,9 @@ from twinscope.agents.structure_discovery.stack import gradient_weights
 from twinscope.agents.structure_discovery.structure import NUMBERS
 from twinscope.agents.structure_discovery.training_data import orientation
 from twinscope.agents.structure_discovery.training_data.batch import Batch
-from twinscope.agents.structure_discovery.training_data.recipe import TIPS, Recipe, probe_radius
+from twinscope.agents.structure_discovery.training_data.recipe import TIPS, Recipe, lowest_height
 from twinscope.errors import InvalidRequestError
 from twinscope.kernels import (
-    ELEMENTS,
     Atoms,
     ScanGrid,
     Tip,
@@ -96,8 +95,9 @@ def draw_scene(molecule: MoleculeLike, recipe: Recipe, rng: np.random.Generator)
     # The next one is another molecule at the end of the tip, which leans another way.
     tips = (tips[0], *(replace(tip, rest=(*_in_disk(recipe.tilt, rng), tip.rest[2])) for tip in tips[1:]))
     mismatch = [0.0, *rng.uniform(-recipe.tip_mismatch, recipe.tip_mismatch, len(tips) - 1)]
-    top = max(positions[:, 2] + [ELEMENTS[number - 1].radius for number in numbers])
-    lowest = [top + probe_radius(tip) + clearance + more for tip, more in zip(tips, mismatch, strict=True)]
+    lowest = [
+        lowest_height(numbers, positions[:, 2], tip, clearance + more) for tip, more in zip(tips, mismatch, strict=True)
+    ]
     conditions = {
         "height": lowest[0],
         "lateral_stiffness": stiffness,

@@ -25,6 +25,22 @@ def probe_radius(tip: Tip) -> float:
     return ELEMENTS[atomic_number(tip.element) - 1].radius
 
 
+def lowest_height(numbers: np.ndarray, heights: np.ndarray, tip: Tip, clearance: float) -> float:
+    """Height of a resting probe whose van der Waals sphere is a clearance above the highest of those of atoms, in Å.
+
+    Parameters
+    ----------
+    numbers, heights
+        Atomic numbers, and heights in Å, shape (n,).
+    tip
+        Whose probe.
+    clearance
+        In Å; negative where spheres overlap.
+    """
+    radii = np.array([ELEMENTS[int(number) - 1].radius for number in numbers])
+    return float(np.max(heights + radii)) + probe_radius(tip) + clearance
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Ranges from which every sample is drawn, uniformly and independently.
